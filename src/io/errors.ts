@@ -1,0 +1,47 @@
+/**
+ * The one error class of everything that touches the outside world, and the list of its codes. What each code means, and what to do
+ * about it, is in docs/errors.md; how a code becomes an errno, a SOCKS reply, an HTTP status or an exit code is decided elsewhere.
+ * The mistakes of a peer that the pure rooms find are values and never come as this class.
+ * @module
+ */
+
+/** Every code a {@link FivedError} may carry; add, never rename: scripts branch on them. */
+export const ERROR_CODES = [
+  "ADDRESS_BAD",
+  "RESOLVE_FAILED",
+  "CONNECT_FAILED",
+  "TLS_FAILED",
+  "ALPN_MISSING",
+  "HOST_KEY_UNSUPPORTED",
+  "HOST_KEY_UNKNOWN",
+  "HOST_KEY_CHANGED",
+  "HOST_KEY_REVOKED",
+  "KNOWN_HOSTS_UNREADABLE",
+  "PROTOCOL_ERROR",
+  "SESSION_LOST",
+  "STREAM_RESET",
+  "SERVICE_REFUSED",
+  "TIMEOUT",
+  "ABORTED",
+  "CONFIGURATION_BAD",
+  "STATE_UNUSABLE",
+  "LISTEN_FAILED",
+] as const;
+
+/** One of {@link ERROR_CODES}. */
+export type ErrorCode = (typeof ERROR_CODES)[number];
+
+/**
+ * A failure of the outside world: branch on `code`, show `message`, log `cause`.
+ * @example
+ * if (error instanceof FivedError && error.code === "HOST_KEY_CHANGED") process.exit(255);
+ */
+export class FivedError extends Error {
+  override readonly name = "FivedError";
+  readonly code: ErrorCode;
+
+  constructor(code: ErrorCode, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.code = code;
+  }
+}
