@@ -1,0 +1,113 @@
+/**
+ * Our log: every sequenced frame we have said has its place here, from position 0 on, until the peer has acknowledged it (PROTOCOL §7).
+ * What was on a lost connection is said again on another, octet for octet. Knows nothing of sockets: it counts octets.
+ *
+ * Invariant: `acknowledged <= end <= limit` of the peer at the time of appending; entries cover acknowledged..end without a hole while
+ * the log retains, and none are kept while it does not (one connection, no DETACHABLE: a loss ends the session anyway).
+ * @module
+ */
+
+/** A frame in the log. */
+export interface Entry {
+  readonly seq: number;
+  readonly frame: Uint8Array;
+  /** The frame lies in memory that was lent to us and is released when the entry goes. */
+  readonly lent: boolean;
+  /** The connection it last went out on; undefined while it waits to go (again). */
+  connection: number | undefined;
+}
+
+/** What we have said and the peer has not yet confirmed. */
+export class Log {
+  readonly #retain: boolean;
+  #end = 0;
+  #acknowledged = 0;
+  #entries: Entry[] = [];
+  /** Index of the oldest entry: trimming moves it, and the array is cut now and then. */
+  #first = 0;
+  /** Entries that wait to go out again, in log order. */
+  #again: Entry[] = [];
+
+  constructor(retain: boolean) {
+    this.#retain = retain;
+  }
+
+  /** Position behind the last frame said. */
+  get end(): number {
+    return this.#end;
+  }
+
+  /** What the peer has confirmed. */
+  get acknowledged(): number {
+    return this.#acknowledged;
+  }
+
+  /** Octets said and not confirmed. */
+  get unacknowledged(): number {
+    return this.#end - this.#acknowledged;
+  }
+
+  /** Gives a frame its place. Its header already says `seq` = {@link Log.end}. */
+  append(frame: Uint8Array, lent: boolean, connection: number): Entry {
+    const entry: Entry = { seq: this.#end, frame, lent, connection };
+    this.#end += frame.length;
+    if (this.#retain) this.#entries.push(entry);
+    return entry;
+  }
+
+  /**
+   * Forgets what the peer has confirmed.
+   * @param release is told of each entry that goes
+   * @returns false when the peer confirms what was never said
+   */
+  acknowledge(position: number, release: (entry: Entry) => void): boolean {
+    if (position > this.#end) return false;
+    if (position <= this.#acknowledged) return true; // an older acknowledgement overtaken on another connection (D09)
+    this.#acknowledged = position;
+    for (let entry = this.#entries[this.#first]; entry !== undefined; entry = this.#entries[this.#first]) {
+      if (entry.seq + entry.frame.length > position) break;
+      release(entry);
+      this.#first++;
+    }
+    if (this.#first > 512) {
+      this.#entries = this.#entries.slice(this.#first);
+      this.#first = 0;
+    }
+    return true;
+  }
+
+  /** What went out on this connection and is not confirmed has to go again. */
+  lost(connection: number): void {
+    for (let at = this.#first; at < this.#entries.length; at++) {
+      const entry = this.#entries[at];
+      if (entry?.connection === connection) entry.connection = undefined;
+    }
+    this.#again = this.#entries.slice(this.#first).filter((entry) => entry.connection === undefined);
+  }
+
+  /** The oldest frame that has to go again, if any; it counts as sent on that connection. */
+  resend(connection: number): Entry | undefined {
+    for (let entry = this.#again.shift(); entry !== undefined; entry = this.#again.shift()) {
+      if (entry.seq + entry.frame.length <= this.#acknowledged) continue; // confirmed meanwhile
+      entry.connection = connection;
+      return entry;
+    }
+    return undefined;
+  }
+
+  /** True while something waits to go again. */
+  get replaying(): boolean {
+    return this.#again.length > 0;
+  }
+
+  /** Forgets everything, releasing what was lent: the session is over. */
+  clear(release: (entry: Entry) => void): void {
+    for (let at = this.#first; at < this.#entries.length; at++) {
+      const entry = this.#entries[at];
+      if (entry !== undefined) release(entry);
+    }
+    this.#entries = [];
+    this.#first = 0;
+    this.#again = [];
+  }
+}

@@ -1,0 +1,949 @@
+/**
+ * A session: streams and their identity above, a set of connections (none, one, several) below, and between them one log each way
+ * (PROTOCOL §6 to §8; paper sections 3.1.4 and 3.1.8).
+ *
+ * Pure: the world comes in through {@link Session.handle}, the application through the other methods, each with the time; what the session
+ * wants is taken with {@link Session.poll} until it gives undefined, and it wants to be woken at {@link Session.deadline}.
+ *
+ * ```
+ *   open send lend finish reset consume              handle(connected received room lost tick)
+ *        |                                                      |
+ *   +----v--------+   schedule   +-----+   transmit   +---------v---+
+ *   | streams     |------------->| log |------------->| connections |
+ *   | credit      |<-------------|inbox|<-------------| readers     |
+ *   +----+--------+   in order   +-----+   received   +-------------+
+ *        v
+ *   poll(): opened data finished reset writable …   transmit released disconnect …
+ * ```
+ * @module
+ */
+import {
+  assertNever,
+  Code,
+  encodeSequenced,
+  encodeUnsequenced,
+  type FrameError,
+  FrameReader,
+  HEADER_BYTES,
+  PAYLOAD_BYTES_MAX,
+  PAYLOAD_BYTES_MIN,
+  type SequencedContent,
+  type SequencedFrame,
+  Setting,
+  type UnsequencedFrame,
+  writeDataHeader,
+} from "../wire/index.ts";
+import { Bucket } from "./bucket.ts";
+import { Inbox } from "./inbox.ts";
+import {
+  ACK_DELAY_MS,
+  CONTROLS_MAX,
+  DEAD_PEER_MS,
+  GAP_MS,
+  GLITCHES,
+  INITIAL_CREDIT_BYTES,
+  KEEPALIVE_MS,
+  LOG_WINDOW_BYTES,
+  PINGS,
+  ROUND_TRIP_MS_ASSUMED,
+  type SessionLimits,
+  STALL_MS,
+  STREAM_STALL_MS,
+  TOMBSTONES_MAX,
+} from "./limits.ts";
+import { type Entry, Log } from "./log.ts";
+import { Schedule } from "./schedule.ts";
+import { CREDIT_UNHEARD, Stream } from "./stream.ts";
+
+/** What the world tells a session. `connection` is the pump's own number for it, never used twice. */
+export type Input =
+  | { readonly type: "connected"; readonly connection: number }
+  /** Octets arrived. Unless `kept`, their memory is used again once {@link Session.poll} has given undefined. */
+  | { readonly type: "received"; readonly connection: number; readonly bytes: Uint8Array; readonly kept: boolean }
+  /** The connection will take so many octets now; below 1 it is full. */
+  | { readonly type: "room"; readonly connection: number; readonly bytes: number }
+  | { readonly type: "lost"; readonly connection: number }
+  | { readonly type: "tick" };
+
+/** What a session wants done, or has to tell. Bytes in `data` are a view into what was received: they are good until control returns. */
+export type Output =
+  | { readonly type: "transmit"; readonly connection: number; readonly bytes: Uint8Array }
+  | { readonly type: "released"; readonly memory: Uint8Array }
+  | { readonly type: "opened"; readonly stream: number; readonly request: Uint8Array }
+  | { readonly type: "data"; readonly stream: number; readonly bytes: Uint8Array }
+  | { readonly type: "finished"; readonly stream: number }
+  | { readonly type: "reset"; readonly stream: number; readonly code: number }
+  | { readonly type: "writable"; readonly stream: number }
+  | { readonly type: "over"; readonly stream: number }
+  | { readonly type: "disconnect"; readonly connection: number; readonly code: number; readonly reason: string }
+  | { readonly type: "goingAway"; readonly code: number; readonly reason: string }
+  | { readonly type: "ended"; readonly code: number; readonly reason: string; readonly byPeer: boolean };
+
+/** What distinguishes one session from another. */
+export interface SessionOptions {
+  readonly role: "client" | "server";
+  /** Keep what was said until it is acknowledged, so that the session outlives a connection; without it one connection is all there is. */
+  readonly retain: boolean;
+  readonly limits: SessionLimits;
+}
+
+interface Connection {
+  readonly id: number;
+  readonly reader: FrameReader;
+  room: number;
+  /** Since when it has taken nothing although something waits. */
+  blockedSince: number | undefined;
+  heardAt: number;
+  readonly pings: Bucket;
+  /** Only the latest question is answered: a flood of them queues nothing (R06). */
+  answer: number | undefined;
+  /** A question of ours is to be asked; what was last asked, and when. */
+  asking: boolean;
+  asked: { readonly opaque: number; readonly at: number } | undefined;
+  closing: { code: number; reason: string } | undefined;
+}
+
+/** Sequenced frames other than DATA, waiting for their place. */
+type Control = Exclude<SequencedContent, { type: "data" | "credit" | "skippedInLog" }>;
+
+/** Smallest growth of a credit that is worth its frame, as a part of the window (F03). */
+const CREDIT_PART_MIN = 1 / 8;
+/** SETTINGS that may be said again without cause for suspicion: limits are raised once or twice in a session's life. */
+const SETTINGS_FREE = 10;
+/** Stream numbers are 32 bits wide. */
+const STREAM_MAX = 0xffff_ffff;
+/** Room in the peer's log window that DATA leaves for control frames. */
+const CONTROL_RESERVE_BYTES = 4_096;
+
+/** One end of a session. */
+export class Session {
+  readonly #options: SessionOptions;
+  readonly #log: Log;
+  readonly #inbox = new Inbox();
+  readonly #schedule = new Schedule();
+  readonly #streams = new Map<number, Stream>();
+  readonly #connections = new Map<number, Connection>();
+  readonly #glitches: Bucket;
+  #limits: SessionLimits;
+  #now: number;
+
+  #outputs: Output[] = [];
+  #taken = 0;
+
+  #controls: Control[] = [];
+  #controlAt = 0;
+  #creditDue = new Set<Stream>();
+  /** Streams of ours that were reset: the peer's frames already under way are no fault. */
+  #tombstones = new Set<number>();
+
+  #nextStream: number;
+  #lastPeerStream = 0;
+  #peerStreams = 0;
+  #ourStreams = 0;
+  /** Sum of all streams' windows: what the peer could make us hold. */
+  #windows = 0;
+  /** Highest stream the peer may still open after our GOAWAY. */
+  #lastTaken = Number.POSITIVE_INFINITY;
+  /** Highest stream of ours that the peer still takes after its GOAWAY. */
+  #lastTakenByPeer = Number.POSITIVE_INFINITY;
+  #calmWarned = false;
+  readonly #dribbling = new Set<Stream>();
+
+  /** What the peer has told of itself; until then what everybody must accept. */
+  #peer = { heard: false, payload: PAYLOAD_BYTES_MIN, streams: 100, credit: CREDIT_UNHEARD, log: LOG_WINDOW_BYTES };
+  #settingsHeard = 0;
+
+  #window = LOG_WINDOW_BYTES;
+  #inboxLimit = LOG_WINDOW_BYTES;
+  #acknowledged = 0;
+  #acknowledgeAt = Number.POSITIVE_INFINITY;
+  #windowAt: number;
+  #everConnected = 0;
+  #gapSince: number | undefined;
+  #progressAt: number;
+
+  #roundTripMs: number | undefined;
+  #sweepAt: number;
+  #ended: { code: number; reason: string; byPeer: boolean } | undefined;
+
+  constructor(options: SessionOptions, now: number) {
+    this.#options = options;
+    this.#limits = options.limits;
+    this.#log = new Log(options.retain);
+    this.#glitches = new Bucket(GLITCHES, now);
+    this.#nextStream = options.role === "client" ? 1 : 2;
+    this.#now = now;
+    this.#windowAt = now;
+    this.#progressAt = now;
+    this.#sweepAt = now + KEEPALIVE_MS;
+    this.#sendSettings();
+  }
+
+  /** Why the session is over; undefined while it lives. */
+  get ended(): { readonly code: number; readonly reason: string; readonly byPeer: boolean } | undefined {
+    return this.#ended;
+  }
+
+  /** Measured round trip in milliseconds, undefined until the first answer. */
+  get roundTripMs(): number | undefined {
+    return this.#roundTripMs;
+  }
+
+  /** Largest payload one {@link Session.lend} may carry: what the peer has said it accepts. */
+  get payloadBytesMax(): number {
+    return this.#peer.payload;
+  }
+
+  /** Streams that are open, or whose back end is not gone yet. */
+  get streams(): number {
+    return this.#streams.size;
+  }
+
+  /** True when one more stream may be opened: the peer is staying and has a slot for it. */
+  get openable(): boolean {
+    const staying = this.#ended === undefined && this.#lastTakenByPeer === Number.POSITIVE_INFINITY;
+    return staying && this.#ourStreams < this.#peer.streams && this.#nextStream <= STREAM_MAX;
+  }
+
+  /** True while the peer makes us answer faster than it reads: the pump then stops reading it (F09). */
+  get flooded(): boolean {
+    return this.#controls.length - this.#controlAt > CONTROLS_MAX;
+  }
+
+  /** Octets of our log, and of the peer's, for status and resumption. */
+  get positions(): { readonly sent: number; readonly acknowledged: number; readonly received: number } {
+    return { sent: this.#log.end, acknowledged: this.#log.acknowledged, received: this.#inbox.received };
+  }
+
+  /** Time at which {@link Session.handle} wants a "tick". */
+  get deadline(): number {
+    if (this.#ended !== undefined) return Number.POSITIVE_INFINITY;
+    let at = Math.min(this.#sweepAt, this.#acknowledgeAt);
+    if (this.#gapSince !== undefined) at = Math.min(at, this.#gapSince + GAP_MS);
+    for (const stream of this.#dribbling) at = Math.min(at, stream.dribbleAt);
+    return at;
+  }
+
+  // ---- the world ----------------------------------------------------------------------------------------------------------------
+
+  /** Something happened in the world. */
+  handle(input: Input, now: number): void {
+    this.#now = now;
+    if (this.#ended !== undefined) return;
+    switch (input.type) {
+      case "connected":
+        return this.#connect(input.connection);
+      case "received":
+        return this.#receive(input.connection, input.bytes, input.kept);
+      case "room":
+        return this.#setRoom(input.connection, input.bytes);
+      case "lost":
+        return this.#lose(input.connection);
+      case "tick":
+        return this.#tick();
+      default:
+        assertNever(input);
+    }
+  }
+
+  #connect(id: number): void {
+    this.#everConnected++;
+    if (!this.#options.retain && this.#everConnected > 1)
+      throw new Error("A session that retains nothing has one connection in its life");
+    this.#connections.set(id, {
+      id,
+      reader: new FrameReader(),
+      room: 0,
+      blockedSince: undefined,
+      heardAt: this.#now,
+      pings: new Bucket(PINGS, this.#now),
+      answer: undefined,
+      asking: true,
+      asked: undefined,
+      closing: undefined,
+    });
+  }
+
+  #setRoom(id: number, bytes: number): void {
+    const connection = this.#connections.get(id);
+    if (connection === undefined) return;
+    if (bytes > 0) connection.blockedSince = undefined;
+    connection.room = bytes;
+  }
+
+  #lose(id: number): void {
+    if (!this.#connections.delete(id)) return;
+    if (!this.#options.retain) return this.#finish(Code.UNAVAILABLE, "the connection was lost", false);
+    this.#log.lost(id);
+    // The last acknowledgement may have gone with it: without saying it again the peer's log would never drain (D23).
+    this.#acknowledged = -1;
+    this.#acknowledgeAt = this.#now;
+  }
+
+  #tick(): void {
+    if (this.#gapSince !== undefined && this.#now - this.#gapSince >= GAP_MS)
+      return this.#fault(Code.SEQ, "a part of your log never came");
+    for (const stream of this.#dribbling) {
+      if (stream.dribbleAt > this.#now) continue;
+      this.#dribbling.delete(stream);
+      this.#wake(stream);
+    }
+    if (this.#now < this.#sweepAt) return;
+    this.#sweepAt = this.#now + KEEPALIVE_MS;
+    for (const connection of this.#connections.values()) this.#checkLife(connection);
+    for (const stream of this.#streams.values()) {
+      // Keepalives are no progress: only octets of the stream itself are (F01).
+      const stuck = stream.queuedBytes > 0 || stream.wanting || stream.finished || stream.ending === "sent";
+      if (stuck && !stream.over && this.#now - stream.movedAt >= STREAM_STALL_MS) this.#kill(stream, Code.TIMEOUT);
+    }
+  }
+
+  #checkLife(connection: Connection): void {
+    const silence = this.#now - connection.heardAt;
+    const full = connection.blockedSince !== undefined && this.#now - connection.blockedSince >= STALL_MS;
+    const unheard = this.#log.unacknowledged > 0 && this.#now - this.#progressAt >= STALL_MS;
+    if (silence >= DEAD_PEER_MS || full || unheard) {
+      const reason = full ? "nothing was taken" : unheard ? "nothing was acknowledged" : "nothing was heard";
+      this.#disconnect(connection, this.flooded ? Code.CALM : Code.TIMEOUT, reason);
+    } else if (silence >= KEEPALIVE_MS - 1) {
+      connection.asking = true;
+    }
+  }
+
+  // ---- the application ----------------------------------------------------------------------------------------------------------
+
+  /**
+   * Opens a stream with its request line (without CRLF). What is sent on it goes out with the request.
+   * @returns the stream, or undefined when the session may not open another ({@link Session.openable})
+   */
+  open(request: Uint8Array, now: number): number | undefined {
+    this.#now = now;
+    if (!this.openable) return undefined;
+    const id = this.#nextStream;
+    this.#nextStream += 2;
+    const stream = this.#admit(new Stream(id, false, this.#peer.credit, this.#windowForOurs, now));
+    this.#ourStreams++;
+    this.#control({ type: "open", stream: id, credit: stream.granted, request });
+    return id;
+  }
+
+  /** Octets that may be queued on a stream now; 0 means wait for "writable". */
+  sendable(id: number, now: number): number {
+    const stream = this.#streams.get(id);
+    if (stream === undefined || this.#ended !== undefined) return 0;
+    const room = stream.sendable(now);
+    if (room > 0) return room;
+    stream.wanting = true;
+    if (stream.dribbleAt < Number.POSITIVE_INFINITY) this.#dribbling.add(stream);
+    return 0;
+  }
+
+  /** Queues a copy of these octets. More than {@link Session.sendable} waits for credit without bound: callers ask first. */
+  send(id: number, payload: Uint8Array, now: number): void {
+    this.#now = now;
+    const stream = this.#streams.get(id);
+    if (stream === undefined || stream.dead || stream.ending !== "open") return;
+    for (let at = 0; at < payload.length; at += this.#peer.payload)
+      stream.copy(payload.subarray(at, at + this.#peer.payload));
+    this.#schedule.add(stream, now);
+  }
+
+  /**
+   * Queues octets in place: `frame` is 24 octets of room for the header, then at most {@link Session.payloadBytesMax} and
+   * {@link Session.sendable} octets of payload. The memory is the session's until "released" hands it back.
+   */
+  lend(id: number, frame: Uint8Array, now: number): void {
+    this.#now = now;
+    const stream = this.#streams.get(id);
+    if (stream === undefined || stream.dead || stream.ending !== "open") {
+      this.#emit({ type: "released", memory: frame });
+      return;
+    }
+    stream.lend(frame);
+    this.#schedule.add(stream, now);
+  }
+
+  /** Half-closes our end behind what is queued. */
+  finish(id: number, now: number): void {
+    this.#now = now;
+    const stream = this.#streams.get(id);
+    if (stream === undefined || stream.dead || stream.ending !== "open") return;
+    stream.ending = "due";
+    this.#schedule.add(stream, now);
+  }
+
+  /** Ends both directions at once; what is queued is dropped. */
+  reset(id: number, code: number, now: number): void {
+    this.#now = now;
+    const stream = this.#streams.get(id);
+    if (stream === undefined || stream.over) return;
+    this.#kill(stream, code, "silently");
+  }
+
+  /** The application has taken octets of a stream: the peer may send as many more. */
+  consume(id: number, bytes: number, now: number): void {
+    this.#now = now;
+    const stream = this.#streams.get(id);
+    if (stream === undefined) return;
+    stream.consumed += bytes;
+    if (stream.dead || stream.finished) return;
+    const outstanding = stream.granted - stream.consumed;
+    if (outstanding > stream.window / 2) return;
+    // Half a window went in less than two round trips: the window is what holds the stream back.
+    if (now - stream.renewedAt < 2 * this.#roundTrip) this.#grow(stream);
+    stream.renewedAt = now;
+    this.#creditDue.add(stream);
+  }
+
+  /** The application is done with a stream and its back end is gone: the slot is free. A stream that is not over is reset. */
+  forget(id: number, now: number): void {
+    this.#now = now;
+    const stream = this.#streams.get(id);
+    if (stream === undefined) return;
+    if (!stream.over) this.#kill(stream, Code.CANCEL, "silently");
+    this.#streams.delete(id);
+    this.#creditDue.delete(stream);
+    this.#dribbling.delete(stream);
+    this.#windows -= stream.window;
+    if (stream.openedByPeer) this.#peerStreams--;
+    else this.#ourStreams--;
+  }
+
+  /** Takes no more streams; those that are open go on. */
+  goAway(code: number, reason: string, now: number): void {
+    this.#now = now;
+    if (this.#ended !== undefined) return;
+    this.#lastTaken = Math.min(this.#lastTaken, this.#lastPeerStream);
+    this.#control({ type: "goaway", lastStream: this.#lastTaken, code, reason });
+  }
+
+  /** Ends the session at both ends; streams that are open are lost. */
+  end(code: number, reason: string, now: number): void {
+    this.#now = now;
+    if (this.#ended === undefined) this.#fault(code, reason);
+  }
+
+  /** Closes one connection; the session stays if it retains. */
+  disconnect(id: number, code: number, reason: string, now: number): void {
+    this.#now = now;
+    const connection = this.#connections.get(id);
+    if (connection !== undefined) this.#disconnect(connection, code, reason);
+  }
+
+  /** Other limits from now on (a user was recognised): larger ones only. */
+  raise(limits: SessionLimits, now: number): void {
+    this.#now = now;
+    this.#limits = limits;
+    this.#sendSettings();
+  }
+
+  // ---- what comes in ------------------------------------------------------------------------------------------------------------
+
+  #receive(id: number, bytes: Uint8Array, kept: boolean): void {
+    const connection = this.#connections.get(id);
+    if (connection === undefined || connection.closing !== undefined) return;
+    connection.heardAt = this.#now;
+    connection.reader.push(bytes);
+    for (;;) {
+      const frame = connection.reader.next();
+      if (frame === undefined) break;
+      if (frame.type === "error") return this.#malformed(connection, frame);
+      if ("received" in frame) this.#unsequenced(connection, frame);
+      else this.#sequenced(frame);
+      if (this.#ended !== undefined || connection.closing !== undefined) return;
+    }
+    if (!kept) connection.reader.detach();
+    this.#acknowledgeSoon();
+  }
+
+  #malformed(connection: Connection, error: FrameError): void {
+    const code = Code[error.code];
+    // A frame that had a place in the log leaves a hole nobody can fill, unless the peer can say it again on another connection.
+    if (error.sequenced && error.code === "UNSUPPORTED") return this.#fault(code, error.detail);
+    this.#disconnect(connection, code, error.detail);
+  }
+
+  #unsequenced(connection: Connection, frame: UnsequencedFrame): void {
+    if (frame.received > this.#log.acknowledged) this.#progressAt = this.#now;
+    if (!this.#log.acknowledge(frame.received, (entry) => this.#release(entry)))
+      return this.#fault(Code.PROTOCOL, "you acknowledge what was never said");
+    switch (frame.type) {
+      case "ack":
+        this.#peer.log = Math.max(this.#peer.log, frame.limit);
+        return;
+      case "ping":
+        if (frame.reply) {
+          if (frame.opaque === connection.asked?.opaque) this.#roundTripMs = this.#now - connection.asked.at;
+          return;
+        }
+        connection.answer = frame.opaque;
+        if (!connection.pings.take(1, this.#now)) this.#glitch(1);
+        return;
+      case "closeConnection":
+        connection.closing = frame;
+        this.#emit({ type: "disconnect", connection: connection.id, code: frame.code, reason: frame.reason });
+        return;
+      case "ticketStored":
+      case "skipped":
+        return;
+      default:
+        assertNever(frame);
+    }
+  }
+
+  #sequenced(frame: SequencedFrame): void {
+    const arrival = this.#inbox.place(frame, this.#inboxLimit);
+    switch (arrival) {
+      case "next":
+        this.#apply(frame);
+        this.#advance(frame.size);
+        break;
+      case "early":
+        // With one connection in all its life nothing can be under way elsewhere: the gap will never close.
+        if (this.#everConnected === 1) return this.#fault(Code.SEQ, "a frame is missing in your log");
+        this.#gapSince ??= this.#now;
+        this.#deliverEarly();
+        break;
+      case "duplicate":
+        break;
+      case "SEQ":
+        return this.#fault(Code.SEQ, "frames overlap, or too many came early");
+      case "FLOW_CONTROL":
+        return this.#fault(Code.FLOW_CONTROL, "you speak beyond the log window");
+      default:
+        assertNever(arrival);
+    }
+  }
+
+  #advance(size: number): void {
+    for (let early = this.#inbox.advance(size); early !== undefined; early = this.#inbox.advance(early.frame.size)) {
+      if (this.#ended !== undefined) return;
+      if (!early.delivered) this.#apply(early.frame);
+    }
+    if (!this.#inbox.gap) this.#gapSince = undefined;
+    else this.#deliverEarly();
+  }
+
+  /** DATA of a stream that is already open need not wait for other streams' frames (PROTOCOL §7.4). */
+  #deliverEarly(): void {
+    for (const early of this.#inbox.early) {
+      const frame = early.frame;
+      if (early.delivered || frame.type !== "data") continue;
+      const stream = this.#streams.get(frame.stream);
+      if (stream === undefined || stream.received !== frame.offset) continue;
+      early.delivered = true;
+      this.#apply(frame);
+      if (this.#ended !== undefined) return;
+    }
+  }
+
+  /** A sequenced frame takes effect. */
+  #apply(frame: SequencedFrame): void {
+    if (!this.#peer.heard && frame.type !== "settings")
+      return this.#fault(Code.PROTOCOL, "the first frame of a log is SETTINGS");
+    switch (frame.type) {
+      case "data":
+        return this.#applyData(frame);
+      case "open":
+        return this.#applyOpen(frame.stream, frame.credit, frame.request);
+      case "credit":
+        return this.#applyCredit(frame.stream, frame.limit);
+      case "reset":
+        return this.#applyReset(frame.stream, frame.code);
+      case "settings":
+        return this.#applySettings(frame.entries);
+      case "goaway":
+        return this.#applyGoAway(frame.lastStream, frame.code, frame.reason);
+      case "end":
+        return this.#finish(frame.code, "the peer ended the session", true);
+      case "skippedInLog":
+        return;
+      default:
+        assertNever(frame);
+    }
+  }
+
+  #applyData(frame: Extract<SequencedFrame, { type: "data" }>): void {
+    const stream = this.#streams.get(frame.stream);
+    if (stream === undefined || stream.dead) return this.#strayData(frame.stream);
+    if (stream.finished) return this.#offend(stream, Code.STREAM_STATE);
+    if (frame.offset !== stream.received) return this.#fault(Code.SEQ, "a stream's offset does not follow its octets");
+    const octets = frame.payload.length;
+    if (frame.offset + octets > stream.granted) return this.#fault(Code.FLOW_CONTROL, "you sent more than was granted");
+    if (octets === 0 && !frame.fin) {
+      stream.emptyInARow++;
+      if (stream.emptyInARow > 1) this.#glitch(5);
+      return;
+    }
+    stream.emptyInARow = 0;
+    stream.received += octets;
+    stream.movedAt = this.#now;
+    if (octets > 0) this.#emit({ type: "data", stream: stream.id, bytes: frame.payload });
+    if (!frame.fin) return;
+    stream.finished = true;
+    this.#emit({ type: "finished", stream: stream.id });
+    if (stream.over) this.#emit({ type: "over", stream: stream.id });
+  }
+
+  #strayData(id: number): void {
+    if (this.#isIdle(id)) return this.#fault(Code.STREAM_STATE, "data on a stream that was never opened");
+    if (!this.#tombstones.has(id)) this.#glitch(1);
+  }
+
+  #applyOpen(id: number, credit: number, request: Uint8Array): void {
+    if (id % 2 === this.#nextStream % 2 || id <= this.#lastPeerStream)
+      return this.#fault(Code.PROTOCOL, "a stream's number is not yours, or not higher than the last");
+    this.#lastPeerStream = id;
+    if (id > this.#lastTaken || this.#peerStreams >= this.#limits.streams) {
+      this.#bury(id);
+      this.#control({ type: "reset", stream: id, code: Code.REFUSED });
+      this.#glitch(1);
+      return;
+    }
+    this.#admit(new Stream(id, true, credit, this.#windowForTheirs, this.#now));
+    this.#peerStreams++;
+    this.#emit({ type: "opened", stream: id, request });
+  }
+
+  #applyCredit(id: number, limit: number): void {
+    const stream = this.#streams.get(id);
+    if (stream === undefined) {
+      if (this.#isIdle(id)) this.#fault(Code.STREAM_STATE, "credit for a stream that was never opened");
+      return; // late, the stream is gone
+    }
+    if (limit <= stream.credit) return; // overtaken by a later one: the highest counts
+    if (limit - stream.credit < INITIAL_CREDIT_BYTES * CREDIT_PART_MIN) this.#glitch(1);
+    stream.credit = limit;
+    this.#wake(stream);
+  }
+
+  #applyReset(id: number, code: number): void {
+    const stream = this.#streams.get(id);
+    if (stream === undefined) {
+      if (this.#isIdle(id)) this.#fault(Code.STREAM_STATE, "reset of a stream that was never opened");
+      return;
+    }
+    if (stream.dead) return;
+    // Rapid reset: asking and taking back before any answer costs us work and the peer nothing (R01).
+    if (stream.openedByPeer && stream.sent === 0) this.#glitch(10);
+    this.#die(stream);
+    this.#emit({ type: "reset", stream: id, code });
+  }
+
+  #applyGoAway(lastStream: number, code: number, reason: string): void {
+    // A higher number than before is an older GOAWAY that came late: the lowest counts.
+    if (lastStream >= this.#lastTakenByPeer) return this.#glitch(1);
+    this.#lastTakenByPeer = lastStream;
+    this.#emit({ type: "goingAway", code, reason });
+    for (const stream of this.#streams.values()) {
+      if (stream.openedByPeer || stream.id <= lastStream || stream.over) continue;
+      this.#die(stream);
+      this.#emit({ type: "reset", stream: stream.id, code: Code.REFUSED });
+    }
+  }
+
+  #applySettings(entries: ReadonlyMap<number, number>): void {
+    this.#peer.heard = true;
+    this.#settingsHeard++;
+    if (this.#settingsHeard > SETTINGS_FREE) this.#glitch(50);
+    for (const [id, value] of entries) {
+      switch (id) {
+        case Setting.payloadBytesMax:
+          if (value < this.#peer.payload || value > PAYLOAD_BYTES_MAX)
+            return this.#fault(Code.PROTOCOL, `a payload limit of ${value}`);
+          this.#peer.payload = value;
+          break;
+        case Setting.streamsMax:
+          this.#peer.streams = value;
+          break;
+        case Setting.initialCredit:
+          if (value < INITIAL_CREDIT_BYTES) return this.#fault(Code.PROTOCOL, `an initial credit of ${value}`);
+          this.#raiseInitialCredit(value);
+          break;
+        case Setting.logWindow:
+          if (value < LOG_WINDOW_BYTES) return this.#fault(Code.PROTOCOL, `a log window of ${value}`);
+          this.#peer.log = Math.max(this.#peer.log, value);
+          break;
+        default: // connections and idle time are the opener's business; unknown ones are ignored (PROTOCOL §6.4)
+      }
+    }
+  }
+
+  #raiseInitialCredit(value: number): void {
+    this.#peer.credit = Math.max(this.#peer.credit, value);
+    for (const stream of this.#streams.values()) {
+      if (stream.openedByPeer || stream.credit >= value) continue;
+      stream.credit = value;
+      this.#wake(stream);
+    }
+  }
+
+  // ---- what goes out ------------------------------------------------------------------------------------------------------------
+
+  /** The next thing the session wants done or has to tell, until undefined. */
+  poll(): Output | undefined {
+    for (;;) {
+      const output = this.#outputs[this.#taken];
+      if (output !== undefined) {
+        this.#taken++;
+        return output;
+      }
+      this.#outputs = [];
+      this.#taken = 0;
+      if (!this.#speak()) return undefined;
+    }
+  }
+
+  /** Emits the next frame to be sent, if any can be. */
+  #speak(): boolean {
+    for (const connection of this.#connections.values()) {
+      if (connection.closing !== undefined || this.#ended !== undefined) continue;
+      if (connection.room <= 0) {
+        if (this.#waiting) connection.blockedSince ??= this.#now;
+        continue;
+      }
+      if (this.#speakOn(connection)) return true;
+    }
+    return false;
+  }
+
+  get #waiting(): boolean {
+    return !this.#schedule.empty || this.#controlAt < this.#controls.length || this.#log.replaying;
+  }
+
+  #speakOn(connection: Connection): boolean {
+    if (connection.answer !== undefined) {
+      const opaque = connection.answer;
+      connection.answer = undefined;
+      return this.#sayUnsequenced(connection, { type: "ping", received: this.#inbox.received, opaque, reply: true });
+    }
+    const again = this.#log.resend(connection.id);
+    if (again !== undefined) {
+      this.#transmit(connection, again.frame);
+      return true;
+    }
+    if (this.#speakControl(connection)) return true;
+    if (connection.asking) {
+      const opaque = Math.floor(this.#now);
+      connection.asking = false;
+      connection.asked = { opaque, at: this.#now };
+      return this.#sayUnsequenced(connection, { type: "ping", received: this.#inbox.received, opaque, reply: false });
+    }
+    if (this.#acknowledgeAt <= this.#now) return this.#acknowledge(connection);
+    return this.#speakData(connection);
+  }
+
+  #speakControl(connection: Connection): boolean {
+    if (this.#log.end + HEADER_BYTES > this.#peer.log) return false;
+    const control = this.#controls[this.#controlAt];
+    if (control !== undefined) {
+      this.#controlAt++;
+      if (this.#controlAt === this.#controls.length) {
+        this.#controls = [];
+        this.#controlAt = 0;
+      }
+      this.#saySequenced(connection, control);
+      return true;
+    }
+    for (const stream of this.#creditDue) {
+      this.#creditDue.delete(stream);
+      const limit = stream.consumed + stream.window;
+      if (stream.dead || stream.finished || limit <= stream.granted) continue;
+      stream.granted = limit;
+      this.#saySequenced(connection, { type: "credit", stream: stream.id, limit });
+      return true;
+    }
+    return false;
+  }
+
+  #speakData(connection: Connection): boolean {
+    if (this.#log.end + HEADER_BYTES + this.#peer.payload + CONTROL_RESERVE_BYTES > this.#peer.log) return false;
+    const stream = this.#schedule.next();
+    if (stream === undefined) return false;
+    const chunk = stream.take(this.#now);
+    const last = stream.queuedBytes === 0 && stream.ending === "due";
+    const memory = chunk === undefined ? new Uint8Array(HEADER_BYTES) : chunk.memory;
+    const frame = chunk === undefined || chunk.used === memory.length ? memory : memory.subarray(0, chunk.used);
+    writeDataHeader(frame, stream.id, this.#log.end, stream.sent, last);
+    stream.sent += frame.length - HEADER_BYTES;
+    if (last) stream.ending = "sent";
+    const entry = this.#append(connection, frame, chunk?.lent ?? false);
+    if (!this.#options.retain) this.#release(entry);
+    if (stream.ready) this.#schedule.add(stream, this.#now);
+    if (stream.wanting) this.#wake(stream);
+    if (stream.over) this.#emit({ type: "over", stream: stream.id });
+    return true;
+  }
+
+  #acknowledge(connection: Connection): boolean {
+    // The quarter window that triggers an acknowledgement came within a round trip: the log window is what holds the peer back.
+    const moved = this.#inbox.received - this.#acknowledged;
+    if (moved >= this.#window / 4 && this.#now - this.#windowAt < this.#roundTrip)
+      this.#window = Math.min(this.#window * 2, this.#limits.logWindowBytesMax);
+    this.#windowAt = this.#now;
+    this.#inboxLimit = Math.max(this.#inboxLimit, this.#inbox.received + this.#window);
+    return this.#sayUnsequenced(connection, { type: "ack", received: this.#inbox.received, limit: this.#inboxLimit });
+  }
+
+  #acknowledgeSoon(): void {
+    const owed = this.#inbox.received - this.#acknowledged;
+    if (owed <= 0) return;
+    if (owed >= this.#window / 4) this.#acknowledgeAt = this.#now;
+    else this.#acknowledgeAt = Math.min(this.#acknowledgeAt, this.#now + ACK_DELAY_MS);
+  }
+
+  #sayUnsequenced(connection: Connection, frame: UnsequencedFrame): boolean {
+    this.#acknowledged = this.#inbox.received;
+    this.#acknowledgeAt = Number.POSITIVE_INFINITY;
+    this.#transmit(connection, encodeUnsequenced(frame));
+    return true;
+  }
+
+  #saySequenced(connection: Connection, content: SequencedContent): void {
+    this.#append(connection, encodeSequenced(this.#log.end, content), false);
+  }
+
+  #append(connection: Connection, frame: Uint8Array, lent: boolean): Entry {
+    if (this.#log.unacknowledged === 0) this.#progressAt = this.#now; // from here on we wait for a sign of progress
+    const entry = this.#log.append(frame, lent, connection.id);
+    this.#transmit(connection, frame);
+    return entry;
+  }
+
+  #transmit(connection: Connection, bytes: Uint8Array): void {
+    connection.room -= bytes.length;
+    this.#emit({ type: "transmit", connection: connection.id, bytes });
+  }
+
+  // ---- rules --------------------------------------------------------------------------------------------------------------------
+
+  #sendSettings(): void {
+    const entries = new Map<number, number>([
+      [Setting.payloadBytesMax, PAYLOAD_BYTES_MAX],
+      [Setting.streamsMax, this.#limits.streams],
+      [Setting.initialCredit, this.#windowForTheirs],
+      [Setting.logWindow, LOG_WINDOW_BYTES],
+      [Setting.connectionsMax, this.#limits.connections],
+      [Setting.idleSeconds, DEAD_PEER_MS / 1_000],
+    ]);
+    this.#control({ type: "settings", entries });
+  }
+
+  /** What the peer may send on a stream it opens: as announced. */
+  get #windowForTheirs(): number {
+    return Math.max(this.#limits.initialCreditBytes, INITIAL_CREDIT_BYTES);
+  }
+
+  /** What the peer may send on a stream we open: generous while few are open, as most bytes flow towards who asks. */
+  get #windowForOurs(): number {
+    const share = this.#limits.budgetBytes / 32;
+    const free = this.#windows + share <= this.#limits.budgetBytes;
+    return free ? Math.max(share, INITIAL_CREDIT_BYTES) : INITIAL_CREDIT_BYTES;
+  }
+
+  get #roundTrip(): number {
+    return this.#roundTripMs === undefined ? ROUND_TRIP_MS_ASSUMED : Math.max(this.#roundTripMs, 1);
+  }
+
+  #admit(stream: Stream): Stream {
+    this.#streams.set(stream.id, stream);
+    this.#windows += stream.window;
+    return stream;
+  }
+
+  #grow(stream: Stream): void {
+    const window = Math.min(stream.window * 2, this.#limits.windowBytesMax);
+    const windows = this.#windows + window - stream.window;
+    if (windows > this.#limits.budgetBytes) return;
+    this.#windows = windows;
+    stream.window = window;
+  }
+
+  /** Wakes a source that was told to wait, if it may queue something now. */
+  #wake(stream: Stream): void {
+    if (!stream.wanting || this.sendable(stream.id, this.#now) === 0) return;
+    stream.wanting = false;
+    this.#emit({ type: "writable", stream: stream.id });
+  }
+
+  /** Resets a stream from our side. */
+  #kill(stream: Stream, code: number, how: "aloud" | "silently" = "aloud"): void {
+    this.#die(stream);
+    this.#bury(stream.id);
+    this.#control({ type: "reset", stream: stream.id, code });
+    if (how === "aloud") this.#emit({ type: "reset", stream: stream.id, code });
+  }
+
+  /** The peer makes us reset: that costs it what its own resets cost (R02). */
+  #offend(stream: Stream, code: number): void {
+    this.#glitch(10);
+    if (this.#ended === undefined) this.#kill(stream, code);
+  }
+
+  #die(stream: Stream): void {
+    stream.dead = true;
+    this.#creditDue.delete(stream);
+    this.#dribbling.delete(stream);
+    stream.drop((memory) => this.#emit({ type: "released", memory }));
+  }
+
+  #bury(id: number): void {
+    this.#tombstones.add(id);
+    if (this.#tombstones.size <= TOMBSTONES_MAX) return;
+    for (const oldest of this.#tombstones) {
+      this.#tombstones.delete(oldest);
+      return;
+    }
+  }
+
+  #isIdle(id: number): boolean {
+    return id % 2 === this.#nextStream % 2 ? id >= this.#nextStream : id > this.#lastPeerStream;
+  }
+
+  #glitch(cost: number): void {
+    if (!this.#glitches.take(cost, this.#now)) return this.#fault(Code.CALM, "too many unreasonable requests");
+    if (this.#calmWarned || this.#glitches.level(this.#now) > GLITCHES.capacity / 4) return;
+    this.#calmWarned = true;
+    this.goAway(Code.CALM, "slow down", this.#now);
+  }
+
+  #release(entry: Entry): void {
+    if (entry.lent) this.#emit({ type: "released", memory: entry.frame });
+  }
+
+  #disconnect(connection: Connection, code: number, reason: string): void {
+    if (connection.closing !== undefined) return;
+    connection.closing = { code, reason };
+    const frame = encodeUnsequenced({ type: "closeConnection", received: this.#inbox.received, code, reason });
+    this.#transmit(connection, frame);
+    this.#emit({ type: "disconnect", connection: connection.id, code, reason });
+  }
+
+  /** Ends the session at both ends. */
+  #fault(code: number, reason: string): void {
+    if (this.#ended !== undefined) return;
+    const frame = encodeSequenced(this.#log.end, { type: "end", code });
+    for (const connection of this.#connections.values()) {
+      if (connection.closing !== undefined) continue;
+      this.#transmit(connection, frame);
+      this.#disconnect(connection, code, reason);
+    }
+    this.#finish(code, reason, false);
+  }
+
+  #finish(code: number, reason: string, byPeer: boolean): void {
+    if (this.#ended !== undefined) return;
+    this.#ended = { code, reason, byPeer };
+    for (const stream of this.#streams.values()) if (!stream.over) this.#die(stream);
+    this.#log.clear((entry) => this.#release(entry));
+    this.#emit({ type: "ended", code, reason, byPeer });
+  }
+
+  #control(control: Control): void {
+    this.#controls.push(control);
+  }
+
+  #emit(output: Output): void {
+    this.#outputs.push(output);
+  }
+}

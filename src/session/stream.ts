@@ -1,0 +1,160 @@
+/**
+ * One stream: what is queued to be said on it, the credit for both directions, and which ends are still open (PROTOCOL §8).
+ * Knows no frames' positions and no connections: those are `log.ts` and `session.ts`.
+ * @module
+ */
+import { HEADER_BYTES } from "../wire/index.ts";
+import { DRIBBLE_BYTES, DRIBBLE_MS, INITIAL_CREDIT_BYTES, SEND_QUEUE_BYTES } from "./limits.ts";
+
+/** Small writes are gathered in blocks of this size while they wait. */
+const GATHER_BYTES = 4_096;
+/** A stream that said less than this lately is interactive: it may pass bulk ones. */
+const INTERACTIVE_BYTES = 16 * 1_024;
+/** How fast "lately" fades: the count halves in this time. */
+const LATELY_MS = 100;
+
+/** Room for a header, then payload: a DATA frame in the making. `used` counts both. */
+export interface Chunk {
+  readonly memory: Uint8Array;
+  used: number;
+  /** The memory was lent to us, and is released once it is no longer needed. */
+  readonly lent: boolean;
+}
+
+/** State of one stream, at one end. */
+export class Stream {
+  readonly id: number;
+  readonly openedByPeer: boolean;
+
+  /** Offset behind the last octet framed. */
+  sent = 0;
+  /** Offset up to which the peer lets us send. */
+  credit: number;
+  /** Our end: open, to be finished behind what is queued, or finished. */
+  ending: "open" | "due" | "sent" = "open";
+  #queue: Chunk[] = [];
+  #queuedBytes = 0;
+  /** Since when too little credit is there to be worth a frame. */
+  #dribbleSince: number | undefined;
+  /** The source was told to stop, and wants to know when to go on. */
+  wanting = false;
+  /** Listed with the scheduler. */
+  scheduled = false;
+  #lately = 0;
+  #latelyAt = 0;
+
+  /** Offset behind the last octet received. */
+  received = 0;
+  /** Octets the application has taken. */
+  consumed = 0;
+  /** Offset up to which the peer may send. */
+  granted: number;
+  /** How much credit we keep outstanding. */
+  window: number;
+  /** When credit was last renewed. */
+  renewedAt: number;
+  /** The peer's end is finished. */
+  finished = false;
+  /** Reset by either end: nothing more is said or heard on it. */
+  dead = false;
+  /** DATA without octets in a row (F06). */
+  emptyInARow = 0;
+  /** When an octet last moved, either way. */
+  movedAt: number;
+
+  constructor(id: number, openedByPeer: boolean, credit: number, window: number, now: number) {
+    this.id = id;
+    this.openedByPeer = openedByPeer;
+    this.credit = credit;
+    this.granted = window;
+    this.window = window;
+    this.renewedAt = now;
+    this.movedAt = now;
+  }
+
+  /** Octets waiting to be framed. */
+  get queuedBytes(): number {
+    return this.#queuedBytes;
+  }
+
+  /** Something waits to be said. */
+  get ready(): boolean {
+    return !this.dead && (this.#queue.length > 0 || this.ending === "due");
+  }
+
+  /** Both ends are finished, or the stream is dead. */
+  get over(): boolean {
+    return this.dead || (this.finished && this.ending === "sent");
+  }
+
+  /** Few octets lately: its next ones may pass bulk. */
+  interactive(now: number): boolean {
+    return this.#lately * 2 ** ((this.#latelyAt - now) / LATELY_MS) < INTERACTIVE_BYTES;
+  }
+
+  /**
+   * Octets the application may queue now, 0 when it has to wait. Little credit counts as none for a moment: else a peer that grants
+   * single octets makes us send them (abuse case F03).
+   */
+  sendable(now: number): number {
+    if (this.dead || this.ending !== "open") return 0;
+    const room = Math.min(this.credit - this.sent, SEND_QUEUE_BYTES) - this.#queuedBytes;
+    if (room >= DRIBBLE_BYTES) {
+      this.#dribbleSince = undefined;
+      return room;
+    }
+    if (room <= 0) return 0;
+    this.#dribbleSince ??= now;
+    return now - this.#dribbleSince >= DRIBBLE_MS ? room : 0;
+  }
+
+  /** When little credit has been waited out, if it is being waited out. */
+  get dribbleAt(): number {
+    return this.wanting && this.#dribbleSince !== undefined
+      ? this.#dribbleSince + DRIBBLE_MS
+      : Number.POSITIVE_INFINITY;
+  }
+
+  /** Queues a copy of the payload, gathered with what already waits. */
+  copy(payload: Uint8Array): void {
+    this.#queuedBytes += payload.length;
+    const last = this.#queue.at(-1);
+    if (last !== undefined && !last.lent && last.used + payload.length <= last.memory.length) {
+      last.memory.set(payload, last.used);
+      last.used += payload.length;
+      return;
+    }
+    const gathering = last === undefined ? payload.length : Math.max(payload.length, GATHER_BYTES);
+    const memory = new Uint8Array(HEADER_BYTES + gathering);
+    memory.set(payload, HEADER_BYTES);
+    this.#queue.push({ memory, used: HEADER_BYTES + payload.length, lent: false });
+  }
+
+  /** Queues a payload in place: 24 octets of room for the header, then the payload. */
+  lend(frame: Uint8Array): void {
+    this.#queuedBytes += frame.length - HEADER_BYTES;
+    this.#queue.push({ memory: frame, used: frame.length, lent: true });
+  }
+
+  /** The next chunk to be framed. */
+  take(now: number): Chunk | undefined {
+    const chunk = this.#queue.shift();
+    if (chunk === undefined) return undefined;
+    const octets = chunk.used - HEADER_BYTES;
+    this.#queuedBytes -= octets;
+    this.#lately = this.#lately * 2 ** ((this.#latelyAt - now) / LATELY_MS) + octets;
+    this.#latelyAt = now;
+    this.movedAt = now;
+    return chunk;
+  }
+
+  /** Drops what is queued; what was lent is handed to `release`. */
+  drop(release: (memory: Uint8Array) => void): void {
+    for (const chunk of this.#queue) if (chunk.lent) release(chunk.memory);
+    this.#queue = [];
+    this.#queuedBytes = 0;
+  }
+}
+
+/** The offset a stream's peer may use before anything was granted explicitly. */
+export const CREDIT_UNHEARD = INITIAL_CREDIT_BYTES;

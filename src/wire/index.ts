@@ -1,0 +1,37 @@
+/**
+ * The door of `wire/`: bytes to values and back, for lines and frames. Imports nothing and knows no platform.
+ * @module
+ */
+export {
+  assertNever,
+  Code,
+  type CodeName,
+  codeName,
+  encodeSequenced,
+  encodeUnsequenced,
+  type Frame,
+  type FrameError,
+  FrameReader,
+  FrameType,
+  HEADER_BYTES,
+  PAYLOAD_BYTES_MAX,
+  PAYLOAD_BYTES_MIN,
+  REQUEST_BYTES_MAX,
+  type SequencedContent,
+  type SequencedFrame,
+  Setting,
+  type UnsequencedFrame,
+  writeDataHeader,
+} from "./frame.ts";
+export {
+  encodeLine,
+  isServiceName,
+  LINE_BYTES_MAX,
+  type Line,
+  LineReader,
+  NAME_BYTES_MAX,
+  parseReply,
+  parseRequest,
+  type Reply,
+  type Request,
+} from "./line.ts";
