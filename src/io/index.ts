@@ -1,2 +1,10 @@
+/**
+ * The door of `io/`: sessions and conversations on real sockets, with a clock and memory; host keys and the error class everybody uses.
+ * @module
+ */
+export { BareChannel } from "./bare-channel.ts";
+export { type Channel, nobody, type Receiver, type Splice, spliceOf } from "./channel.ts";
 export { ERROR_CODES, type ErrorCode, FivedError } from "./errors.ts";
 export { fingerprintOf, type HostKey, hostKeyOf } from "./host-key.ts";
+export { type PumpOwner, SessionPump } from "./pump.ts";
+export type { SessionStream } from "./session-stream.ts";

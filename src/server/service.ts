@@ -3,12 +3,13 @@
  * configured back ends and a user's own ten lines all use this one interface (paper section 1, "Creating a new service").
  * @module
  */
-import type { Duplex, Readable, Writable } from "node:stream";
+import type { Duplex } from "node:stream";
+import type { Splice } from "../io/index.ts";
 
-/** What a conversation becomes once a service has answered (PROTOCOL §3.2). */
+/** What a conversation becomes once a service has answered (PROTOCOL §3). */
 export type Next = "lines" | "tls" | "frames" | "bytes" | "closed";
 
-/** Codes of `- NNN text` lines (PROTOCOL §3.5, docs/errors.md). */
+/** Codes of `- NNN text` lines (docs/errors.md). */
 export type RefusalCode = 403 | 404 | 408 | 410 | 421 | 429 | 500 | 501 | 502 | 503 | 504 | 507 | 530 | 554;
 
 /** Who asks, as far as is known. Anonymous sessions have no user and no roles. */
@@ -23,16 +24,14 @@ export interface Caller {
   readonly peer: string;
 }
 
-/** Bytes to and from something that is already connected: a socket, or the standard streams of a process. */
-export interface Splice {
-  /** Takes the caller's bytes; ended when the caller half-closes. */
-  readonly input: Writable;
-  /** Gives the bytes for the caller; its end half-closes towards the caller. Same object as `input` for a socket. */
-  readonly output: Readable;
-  /** True when the end of `output` is the end of the whole stream, whatever the caller still holds open (a process that has exited). */
-  readonly endsWithOutput: boolean;
-  /** Tears both down at once. */
-  destroy(): void;
+/** What the caller may see from where it stands. */
+export interface Directory {
+  /** Names of the services the caller may use at this host, as configured. */
+  names(): Iterable<string>;
+  /** The configured spelling of a service the caller may use, or of a built-in word; undefined for everything else. */
+  find(name: string): string | undefined;
+  /** Goes to another virtual host: "unknown" for a name nobody configured, "misdirected" for one of another certificate. */
+  enter(host: string): "entered" | "unknown" | "misdirected";
 }
 
 /** One conversation as the service that was asked for sees it. */
@@ -44,10 +43,15 @@ export interface Talk {
   readonly service: string;
   /** Words behind it on the request line, at most 1,024 octets in all. */
   readonly args: readonly string[];
+  readonly directory: Directory;
+  /** Octets behind the request line that have arrived already. */
+  readonly unread: number;
   /** Aborted when the conversation's stream or connection is gone. */
   readonly signal: AbortSignal;
-  /** Says one line; CRLF is added. Only before "bytes". */
-  say(line: string): void;
+  /** Says one or several lines (CRLF between them); the last CRLF is added. False asks to wait for {@link Talk.drained}. */
+  say(lines: string): boolean;
+  /** Resolves when more may be said; rejects when the conversation is gone. */
+  drained(): Promise<void>;
   /** Says `+ SUCCESS`: from here on the bytes belong to the service. */
   accept(): void;
   /** Says `- code text`. What the conversation becomes is still the return value of {@link Service.serve}. */

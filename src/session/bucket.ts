@@ -2,6 +2,7 @@
  * A leaky bucket: so much at once, so much a second. Knows no clock; the time comes in.
  * @module
  */
+import type { Rate } from "./limits.ts";
 
 /** A capacity that refills steadily. */
 export class Bucket {
@@ -11,7 +12,7 @@ export class Bucket {
   #at: number;
 
   /** @param rate tokens at once and tokens per second; it starts full */
-  constructor(rate: { readonly capacity: number; readonly perSecond: number }, now: number) {
+  constructor(rate: Rate, now: number) {
     this.#capacity = rate.capacity;
     this.#perMs = rate.perSecond / 1_000;
     this.#level = rate.capacity;

@@ -37,18 +37,12 @@ import { Bucket } from "./bucket.ts";
 import { Inbox } from "./inbox.ts";
 import {
   ACK_DELAY_MS,
-  CONTROLS_MAX,
-  DEAD_PEER_MS,
-  GAP_MS,
-  GLITCHES,
+  deadPeerMs,
+  gapMs,
   INITIAL_CREDIT_BYTES,
-  KEEPALIVE_MS,
   LOG_WINDOW_BYTES,
-  PINGS,
   ROUND_TRIP_MS_ASSUMED,
   type SessionLimits,
-  STALL_MS,
-  STREAM_STALL_MS,
   TOMBSTONES_MAX,
 } from "./limits.ts";
 import { type Entry, Log } from "./log.ts";
@@ -170,12 +164,12 @@ export class Session {
     this.#options = options;
     this.#limits = options.limits;
     this.#log = new Log(options.retain);
-    this.#glitches = new Bucket(GLITCHES, now);
+    this.#glitches = new Bucket(options.limits.glitches, now);
     this.#nextStream = options.role === "client" ? 1 : 2;
     this.#now = now;
     this.#windowAt = now;
     this.#progressAt = now;
-    this.#sweepAt = now + KEEPALIVE_MS;
+    this.#sweepAt = now + options.limits.keepaliveMs;
     this.#sendSettings();
   }
 
@@ -207,7 +201,7 @@ export class Session {
 
   /** True while the peer makes us answer faster than it reads: the pump then stops reading it (F09). */
   get flooded(): boolean {
-    return this.#controls.length - this.#controlAt > CONTROLS_MAX;
+    return this.#controls.length - this.#controlAt > this.#limits.controls;
   }
 
   /** Octets of our log, and of the peer's, for status and resumption. */
@@ -219,7 +213,7 @@ export class Session {
   get deadline(): number {
     if (this.#ended !== undefined) return Number.POSITIVE_INFINITY;
     let at = Math.min(this.#sweepAt, this.#acknowledgeAt);
-    if (this.#gapSince !== undefined) at = Math.min(at, this.#gapSince + GAP_MS);
+    if (this.#gapSince !== undefined) at = Math.min(at, this.#gapSince + gapMs(this.#limits));
     for (const stream of this.#dribbling) at = Math.min(at, stream.dribbleAt);
     return at;
   }
@@ -256,7 +250,7 @@ export class Session {
       room: 0,
       blockedSince: undefined,
       heardAt: this.#now,
-      pings: new Bucket(PINGS, this.#now),
+      pings: new Bucket(this.#limits.pings, this.#now),
       answer: undefined,
       asking: true,
       asked: undefined,
@@ -281,7 +275,7 @@ export class Session {
   }
 
   #tick(): void {
-    if (this.#gapSince !== undefined && this.#now - this.#gapSince >= GAP_MS)
+    if (this.#gapSince !== undefined && this.#now - this.#gapSince >= gapMs(this.#limits))
       return this.#fault(Code.SEQ, "a part of your log never came");
     for (const stream of this.#dribbling) {
       if (stream.dribbleAt > this.#now) continue;
@@ -289,23 +283,24 @@ export class Session {
       this.#wake(stream);
     }
     if (this.#now < this.#sweepAt) return;
-    this.#sweepAt = this.#now + KEEPALIVE_MS;
+    this.#sweepAt = this.#now + this.#limits.keepaliveMs;
     for (const connection of this.#connections.values()) this.#checkLife(connection);
     for (const stream of this.#streams.values()) {
       // Keepalives are no progress: only octets of the stream itself are (F01).
       const stuck = stream.queuedBytes > 0 || stream.wanting || stream.finished || stream.ending === "sent";
-      if (stuck && !stream.over && this.#now - stream.movedAt >= STREAM_STALL_MS) this.#kill(stream, Code.TIMEOUT);
+      if (stuck && !stream.over && this.#now - stream.movedAt >= this.#limits.streamStallMs)
+        this.#kill(stream, Code.TIMEOUT);
     }
   }
 
   #checkLife(connection: Connection): void {
     const silence = this.#now - connection.heardAt;
-    const full = connection.blockedSince !== undefined && this.#now - connection.blockedSince >= STALL_MS;
-    const unheard = this.#log.unacknowledged > 0 && this.#now - this.#progressAt >= STALL_MS;
-    if (silence >= DEAD_PEER_MS || full || unheard) {
+    const full = connection.blockedSince !== undefined && this.#now - connection.blockedSince >= this.#limits.stallMs;
+    const unheard = this.#log.unacknowledged > 0 && this.#now - this.#progressAt >= this.#limits.stallMs;
+    if (silence >= deadPeerMs(this.#limits) || full || unheard) {
       const reason = full ? "nothing was taken" : unheard ? "nothing was acknowledged" : "nothing was heard";
       this.#disconnect(connection, this.flooded ? Code.CALM : Code.TIMEOUT, reason);
-    } else if (silence >= KEEPALIVE_MS - 1) {
+    } else if (silence >= this.#limits.keepaliveMs - 1) {
       connection.asking = true;
     }
   }
@@ -363,12 +358,16 @@ export class Session {
     this.#schedule.add(stream, now);
   }
 
-  /** Half-closes our end behind what is queued. */
-  finish(id: number, now: number): void {
+  /**
+   * Half-closes our end behind what is queued.
+   * @param whole the peer's end is of no use any more either (a process that has exited): it is told so, with a reset that says NO_ERROR
+   */
+  finish(id: number, now: number, whole = false): void {
     this.#now = now;
     const stream = this.#streams.get(id);
     if (stream === undefined || stream.dead || stream.ending !== "open") return;
     stream.ending = "due";
+    stream.endsWhole = whole;
     this.#schedule.add(stream, now);
   }
 
@@ -772,6 +771,7 @@ export class Session {
     if (stream.ready) this.#schedule.add(stream, this.#now);
     if (stream.wanting) this.#wake(stream);
     if (stream.over) this.#emit({ type: "over", stream: stream.id });
+    else if (last && stream.endsWhole) this.#kill(stream, Code.NO_ERROR);
     return true;
   }
 
@@ -824,7 +824,7 @@ export class Session {
       [Setting.initialCredit, this.#windowForTheirs],
       [Setting.logWindow, LOG_WINDOW_BYTES],
       [Setting.connectionsMax, this.#limits.connections],
-      [Setting.idleSeconds, DEAD_PEER_MS / 1_000],
+      [Setting.idleSeconds, Math.ceil(deadPeerMs(this.#limits) / 1_000)],
     ]);
     this.#control({ type: "settings", entries });
   }
@@ -902,7 +902,7 @@ export class Session {
 
   #glitch(cost: number): void {
     if (!this.#glitches.take(cost, this.#now)) return this.#fault(Code.CALM, "too many unreasonable requests");
-    if (this.#calmWarned || this.#glitches.level(this.#now) > GLITCHES.capacity / 4) return;
+    if (this.#calmWarned || this.#glitches.level(this.#now) > this.#limits.glitches.capacity / 4) return;
     this.#calmWarned = true;
     this.goAway(Code.CALM, "slow down", this.#now);
   }

@@ -32,6 +32,8 @@ export class Stream {
   credit: number;
   /** Our end: open, to be finished behind what is queued, or finished. */
   ending: "open" | "due" | "sent" = "open";
+  /** With our end, the peer's is over too. */
+  endsWhole = false;
   #queue: Chunk[] = [];
   #queuedBytes = 0;
   /** Since when too little credit is there to be worth a frame. */

@@ -1,0 +1,112 @@
+/**
+ * A connection whose bytes are one conversation, as RFC 1078 has it: lines first, then everything belongs to the service that was asked
+ * for. Without frames a connection that breaks looks like one that ends: who needs to tell them apart asks for MULTIPLEX.
+ * @module
+ */
+import type { Socket } from "node:net";
+import type { Duplex } from "node:stream";
+import { INITIAL_CREDIT_BYTES } from "../session/index.ts";
+import { Code } from "../wire/index.ts";
+import { type Channel, nobody, type Receiver, type Splice } from "./channel.ts";
+
+/** A peer that does not follow our FIN is cut off after this long. */
+const CLOSE_MS = 1_000;
+
+/** A connection as a channel. */
+export class BareChannel implements Channel {
+  receiver: Receiver = nobody;
+  readonly socket: Socket;
+  /** Octets the receiver has not dealt with. */
+  #held = 0;
+  #closing = false;
+  #over = false;
+
+  readonly #onData = (chunk: Buffer): void => {
+    if (this.#closing) return; // of no interest any more
+    this.#held += chunk.length;
+    if (this.#held >= INITIAL_CREDIT_BYTES) this.socket.pause();
+    this.receiver.data(chunk);
+  };
+  readonly #onEnd = (): void => this.receiver.end();
+  readonly #onDrain = (): void => this.receiver.drained();
+  readonly #onError = (): void => {}; // "close" follows, and says that it is over
+  readonly #onClose = (): void => {
+    if (this.#over) return;
+    this.#over = true;
+    this.receiver.closed(this.socket.writableFinished ? Code.NO_ERROR : Code.UNAVAILABLE);
+  };
+
+  /** @param socket connected, with `allowHalfOpen` */
+  constructor(socket: Socket) {
+    this.socket = socket;
+    socket.setNoDelay(true);
+    socket.on("data", this.#onData);
+    socket.on("end", this.#onEnd);
+    socket.on("drain", this.#onDrain);
+    socket.on("error", this.#onError);
+    socket.on("close", this.#onClose);
+  }
+
+  /** The socket, no longer listened to: what comes next is somebody else's. An "error" listener stays, so that none goes unheard. */
+  release(): Socket {
+    this.socket.pause();
+    this.socket.off("data", this.#onData);
+    this.socket.off("end", this.#onEnd);
+    this.socket.off("drain", this.#onDrain);
+    this.socket.off("close", this.#onClose);
+    return this.socket;
+  }
+
+  write(bytes: Uint8Array): boolean {
+    return this.socket.write(bytes);
+  }
+
+  end(): void {
+    this.socket.end();
+  }
+
+  close(): void {
+    if (this.#closing) return;
+    this.#closing = true;
+    // What still comes is read and dropped: closing over unread octets would be a reset, which can overtake our last line.
+    this.socket.resume();
+    this.socket.end();
+    const timer = setTimeout(() => this.socket.destroy(), CLOSE_MS);
+    timer.unref();
+    this.socket.once("close", () => clearTimeout(timer));
+  }
+
+  reset(_code: number): void {
+    this.socket.destroy();
+  }
+
+  consumed(bytes: number): void {
+    this.#held -= bytes;
+    if (this.#held < INITIAL_CREDIT_BYTES && this.socket.isPaused()) this.socket.resume();
+  }
+
+  splice(to: Splice, first: Uint8Array): void {
+    const socket = this.release();
+    const { input, output } = to;
+    socket.once("close", () => {
+      if (!output.readableEnded || !input.writableFinished) to.destroy();
+    });
+    output.once("error", () => socket.destroy());
+    input.on("error", () => {}); // a process that does not read its input to the end is no fault; its output says the rest
+    if (to.endsWithOutput) output.once("end", () => this.close());
+    else output.once("close", () => output.readableEnded || socket.destroy());
+    if (first.length > 0) input.write(first);
+    socket.pipe(input);
+    output.pipe(socket);
+  }
+
+  duplex(first: Uint8Array): Duplex {
+    const socket = this.release();
+    if (first.length > 0) socket.unshift(first);
+    return socket;
+  }
+
+  forget(): void {
+    this.#over = true;
+  }
+}

@@ -1,0 +1,67 @@
+/**
+ * A channel: the bytes of one conversation, whether it has a connection to itself (RFC 1078) or is one stream of a session. What is said
+ * over it as lines, and what joins it to a back end, need not know which.
+ * @module
+ */
+import type { Duplex, Readable, Writable } from "node:stream";
+
+/** Something already connected whose bytes can be joined to a channel: a socket, or the standard streams of a process. */
+export interface Splice {
+  /** Takes the caller's bytes; ended when the caller half-closes. */
+  readonly input: Writable;
+  /** Gives the bytes for the caller; its end half-closes towards the caller. The same object as `input` for a socket. */
+  readonly output: Readable;
+  /** The end of `output` is the end of the whole stream, whatever the caller still holds open (a process that has exited). */
+  readonly endsWithOutput: boolean;
+  /** Tears both down at once; a TCP peer sees a reset. */
+  destroy(): void;
+}
+
+/** Who gets what arrives on a channel. */
+export interface Receiver {
+  /** Octets, in memory that is used again as soon as this returns; {@link Channel.consumed} makes room for more. */
+  data(bytes: Uint8Array): void;
+  /** The peer has half-closed. */
+  end(): void;
+  /** More may be written, after {@link Channel.write} gave false. */
+  drained(): void;
+  /** Nothing comes or goes any more. `code` is that of PROTOCOL §6.5; NO_ERROR when all went well. */
+  closed(code: number): void;
+}
+
+/** The bytes of one conversation. */
+export interface Channel {
+  /** Who gets what arrives; set it before control returns to the event loop. */
+  receiver: Receiver;
+  /**
+   * Sends octets. False: not all could go yet; their memory stays untouched, and nothing more is written, until {@link Receiver.drained}.
+   */
+  write(bytes: Uint8Array): boolean;
+  /** Half-closes behind what was written. */
+  end(): void;
+  /** Ends both directions behind what was written: what the peer still sends is of no interest. */
+  close(): void;
+  /** Ends both directions at once, with a code of PROTOCOL §6.5. */
+  reset(code: number): void;
+  /** Octets given to {@link Receiver.data} were dealt with: the peer may send as many more. */
+  consumed(bytes: number): void;
+  /** Joins the channel to something connected, half-close included, until both are over. `first` had been received before. */
+  splice(to: Splice, first: Uint8Array): void;
+  /** The channel as a stream of Node's. `first` had been received before. */
+  duplex(first: Uint8Array): Duplex;
+  /** What was behind the channel is gone: its slot is free. After {@link Channel.splice} and {@link Channel.duplex} that is their doing. */
+  forget(): void;
+}
+
+/** A receiver for a channel that nobody listens to. */
+export const nobody: Receiver = { data() {}, end() {}, drained() {}, closed() {} };
+
+/** A connected socket as something to be joined. */
+export function spliceOf(socket: Duplex & { resetAndDestroy?: () => unknown }): Splice {
+  return {
+    input: socket,
+    output: socket,
+    endsWithOutput: false,
+    destroy: () => void (socket.resetAndDestroy === undefined ? socket.destroy() : socket.resetAndDestroy()),
+  };
+}

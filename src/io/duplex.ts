@@ -1,0 +1,78 @@
+/**
+ * A channel as a Duplex of Node's: for services written as functions, for the library, and for everything that is not a socket.
+ * @module
+ */
+import { Duplex } from "node:stream";
+import { Code, codeName } from "../wire/index.ts";
+import type { Channel } from "./channel.ts";
+import { FivedError } from "./errors.ts";
+
+/**
+ * A channel seen as a stream: back pressure and half-close both ways, a reset as a {@link FivedError}. When the peer says that the whole
+ * stream is over, the Duplex closes once it was read to its end, even if its user would have liked to write more.
+ */
+export class ChannelDuplex extends Duplex {
+  readonly #channel: Channel;
+  /** Octets pushed into our buffer and not yet read by the user: no credit is given for them. */
+  #unread = 0;
+  #continue: (() => void) | undefined;
+  #over = false;
+
+  /** @param first octets that had been received before */
+  constructor(channel: Channel, first: Uint8Array) {
+    super({ allowHalfOpen: true });
+    this.#channel = channel;
+    channel.receiver = {
+      data: (bytes) => this.#take(bytes),
+      end: () => void this.push(null),
+      drained: () => this.#goOn(),
+      closed: (code) => this.#closed(code),
+    };
+    if (first.length > 0) this.#take(first);
+  }
+
+  #take(bytes: Uint8Array): void {
+    // The user may keep what it reads: it gets a copy.
+    if (this.push(Buffer.from(bytes))) this.#channel.consumed(bytes.length);
+    else this.#unread += bytes.length;
+  }
+
+  #goOn(): void {
+    const go = this.#continue;
+    this.#continue = undefined;
+    go?.();
+  }
+
+  #closed(code: number): void {
+    this.#over = true;
+    if (code !== Code.NO_ERROR) {
+      this.destroy(new FivedError("STREAM_RESET", `Cannot go on with the stream: it was reset with ${codeName(code)}`));
+      return;
+    }
+    if (this.readableEnded) this.destroy();
+    else this.once("end", () => this.destroy());
+    this.#goOn();
+  }
+
+  override _read(): void {
+    const unread = this.#unread;
+    this.#unread = 0;
+    if (unread > 0) this.#channel.consumed(unread);
+  }
+
+  override _write(chunk: Buffer, _encoding: BufferEncoding, done: (error?: Error | null) => void): void {
+    if (this.#over || this.#channel.write(chunk)) return done();
+    this.#continue = done;
+  }
+
+  override _final(done: (error?: Error | null) => void): void {
+    if (!this.#over) this.#channel.end();
+    done();
+  }
+
+  override _destroy(error: Error | null, done: (error?: Error | null) => void): void {
+    if (!this.#over) this.#channel.reset(Code.CANCEL);
+    this.#channel.forget();
+    done(error);
+  }
+}

@@ -1,0 +1,383 @@
+/**
+ * The pump: drives one session with sockets, a clock and memory. Everything that happens in an event loop turn is handed to the session,
+ * and everything it wants is done once, at the end of the turn.
+ *
+ * ```
+ *  application sockets --read--> slab --lend--> Session --transmit--> outlet --write--> connection
+ *  application sockets <-write-- outlet <-data-- Session <--received-- slab <---read--- connection
+ * ```
+ * @module
+ */
+import type { Socket } from "node:net";
+import { TLSSocket } from "node:tls";
+import { type Output, Session, type SessionOptions } from "../session/index.ts";
+import { assertNever, Code } from "../wire/index.ts";
+import { SLAB_BYTES, type Slab, scratch, slabOf, takeSlab } from "./memory.ts";
+import { Outlet } from "./outlet.ts";
+import { type Reader, type Reading, readInto } from "./read-into.ts";
+import { SessionStream } from "./session-stream.ts";
+import { atTurnEnd, type Participant } from "./turn.ts";
+
+/** A connection that gave this much in one read is busy, and reads into a slab of its own from then on. */
+const BUSY_BYTES = 8 * 1_024;
+/** TLS records at the start of a burst: each fits one packet. */
+const RECORD_BYTES_SMALL = 1_300;
+/** The largest TLS record there is. */
+const RECORD_BYTES_MAX = 16_384;
+/** Sent in small records: TCP's initial window, ten packets (RFC 6928). */
+const BURST_BYTES = 16 * 1_024;
+/** TCP starts slowly again after its retransmission timeout without traffic, 200 ms at least. */
+const BURST_IDLE_MS = 200;
+/** A connection that is being closed has so long to take our last frames. */
+const CLOSE_MS = 1_000;
+
+/** What a pump's owner wants to know. */
+export interface PumpOwner {
+  /** The peer has opened a stream with this request line; set the channel's receiver before returning. */
+  opened(channel: SessionStream, request: Uint8Array): void;
+  /** The last stream is gone. */
+  idle(): void;
+  /** The peer takes no more streams. */
+  goingAway(code: number, reason: string): void;
+  /** The session is over; its streams have been told. */
+  ended(code: number, reason: string, byPeer: boolean): void;
+  /** A connection is gone, for the reason given; the session may live on. */
+  disconnected(reason: string): void;
+}
+
+/** One session with its sockets. */
+export class SessionPump implements Participant {
+  readonly #session: Session;
+  readonly #owner: PumpOwner;
+  readonly #queueBytes: number;
+  readonly #connections = new Map<number, Connection>();
+  readonly #streams = new Map<number, SessionStream>();
+  #outlets: Outlet[] = [];
+  #nextConnection = 1;
+  #listed = false;
+  #timer: NodeJS.Timeout | undefined;
+  #timerAt = Number.POSITIVE_INFINITY;
+
+  constructor(options: SessionOptions, owner: PumpOwner) {
+    this.#session = new Session(options, performance.now());
+    this.#owner = owner;
+    this.#queueBytes = options.limits.sendQueueBytes;
+  }
+
+  /** State and rules of the session itself. */
+  get session(): Session {
+    return this.#session;
+  }
+
+  /** Streams that are open. */
+  get streams(): number {
+    return this.#streams.size;
+  }
+
+  /**
+   * Carries the session over a connected socket from now on.
+   * @param first octets that were read from it already
+   */
+  carry(socket: Socket, first: Uint8Array): void {
+    const id = this.#nextConnection++;
+    const connection = new Connection(id, socket, this);
+    this.#connections.set(id, connection);
+    const now = performance.now();
+    this.#session.handle({ type: "connected", connection: id }, now);
+    this.#session.handle({ type: "room", connection: id, bytes: this.#queueBytes }, now);
+    if (first.length > 0) this.received(id, first, false);
+    connection.start();
+    this.list();
+  }
+
+  /** Opens a stream; undefined when the session may not open another. */
+  open(request: Uint8Array): SessionStream | undefined {
+    const id = this.#session.open(request, performance.now());
+    if (id === undefined) return undefined;
+    const stream = new SessionStream(id, this);
+    this.#streams.set(id, stream);
+    this.list();
+    return stream;
+  }
+
+  /** Takes no more streams; those that are open go on. */
+  goAway(code: number, reason: string): void {
+    this.#session.goAway(code, reason, performance.now());
+    this.list();
+  }
+
+  /** Ends the session and closes its connections. */
+  end(code: number, reason: string): void {
+    this.#session.end(code, reason, performance.now());
+    this.#work();
+  }
+
+  // ---- for the connections and streams of this room -----------------------------------------------------------------------------
+
+  /** There is work for the end of the turn. */
+  list(): void {
+    if (this.#listed) return;
+    this.#listed = true;
+    atTurnEnd(this);
+  }
+
+  /** An outlet has something to flush at the end of the turn. */
+  touch(outlet: Outlet): void {
+    this.#outlets.push(outlet);
+    this.list();
+  }
+
+  /** Octets came over a connection. Unless `kept`, their memory is used again when this returns. */
+  received(connection: number, bytes: Uint8Array, kept: boolean): void {
+    this.#session.handle({ type: "received", connection, bytes, kept }, performance.now());
+    this.#drain();
+    this.list();
+  }
+
+  /** A connection has written something out, or was filled. */
+  room(connection: number, backlog: number): void {
+    const bytes = this.#queueBytes - backlog;
+    this.#session.handle({ type: "room", connection, bytes }, performance.now());
+    this.list();
+  }
+
+  /** A connection is gone. */
+  lost(id: number, reason: string): void {
+    if (!this.#connections.delete(id)) return;
+    this.#session.handle({ type: "lost", connection: id }, performance.now());
+    this.#owner.disconnected(reason);
+    this.list();
+  }
+
+  /** A stream's two ends are done with, here and behind it. */
+  forget(stream: SessionStream): void {
+    if (!this.#streams.delete(stream.id)) return;
+    this.#session.forget(stream.id, performance.now());
+    this.list();
+    if (this.#streams.size === 0) this.#owner.idle();
+  }
+
+  turn(): void {
+    this.#listed = false;
+    for (const connection of this.#connections.values()) connection.deliver();
+    this.#work();
+  }
+
+  #work(): void {
+    this.#drain();
+    while (this.#outlets.length > 0) {
+      const outlets = this.#outlets;
+      this.#outlets = [];
+      for (const outlet of outlets) outlet.flush();
+      this.#drain(); // what was written out at once is credit for the peer
+    }
+    for (const connection of this.#connections.values()) connection.flush(this.#session.flooded);
+    this.#arm();
+  }
+
+  #drain(): void {
+    for (let output = this.#session.poll(); output !== undefined; output = this.#session.poll()) this.#perform(output);
+  }
+
+  #perform(output: Output): void {
+    switch (output.type) {
+      case "transmit":
+        return this.#connections.get(output.connection)?.outlet.add(output.bytes);
+      case "released":
+        return slabOf(output.memory)?.release();
+      case "data":
+        return this.#streams.get(output.stream)?.receiver.data(output.bytes);
+      case "writable":
+        return this.#streams.get(output.stream)?.writable();
+      case "opened": {
+        const stream = new SessionStream(output.stream, this);
+        this.#streams.set(output.stream, stream);
+        return this.#owner.opened(stream, output.request);
+      }
+      case "finished":
+        return this.#streams.get(output.stream)?.receiver.end();
+      case "over":
+        return this.#streams.get(output.stream)?.over(Code.NO_ERROR);
+      case "reset":
+        return this.#streams.get(output.stream)?.over(output.code);
+      case "disconnect":
+        return this.#connections.get(output.connection)?.close(output.reason);
+      case "goingAway":
+        return this.#owner.goingAway(output.code, output.reason);
+      case "ended":
+        return this.#ended(output.code, output.reason, output.byPeer);
+      default:
+        assertNever(output);
+    }
+  }
+
+  #ended(code: number, reason: string, byPeer: boolean): void {
+    clearTimeout(this.#timer);
+    for (const connection of [...this.#connections.values()]) connection.close(reason);
+    const lost = code === Code.NO_ERROR ? Code.UNAVAILABLE : code;
+    for (const stream of [...this.#streams.values()]) stream.over(lost);
+    this.#owner.ended(code, reason, byPeer);
+  }
+
+  /** One timer a session, moved only when it would ring too late. */
+  #arm(): void {
+    const at = this.#session.deadline;
+    if (at === Number.POSITIVE_INFINITY || (this.#timer !== undefined && this.#timerAt <= at)) return;
+    clearTimeout(this.#timer);
+    this.#timerAt = at;
+    this.#timer = setTimeout(this.#tick, Math.max(1, at - performance.now()));
+    this.#timer.unref();
+  }
+
+  readonly #tick = (): void => {
+    this.#timer = undefined;
+    this.#session.handle({ type: "tick" }, performance.now());
+    this.#work();
+  };
+}
+
+/** A socket that carries a session. */
+class Connection implements Reader {
+  readonly id: number;
+  readonly outlet: Outlet;
+  readonly #socket: Socket;
+  readonly #pump: SessionPump;
+  #reading: Reading | undefined;
+  /** While the connection is busy: where it reads, and what of it the session has not seen. */
+  #slab: Slab | undefined;
+  #from = 0;
+  #to = 0;
+  #turnBytes = 0;
+  #stopped = false;
+  #closing = false;
+  /** Octets that still go out in small TLS records, at the start of a burst. */
+  #smallRecordsBytes = BURST_BYTES;
+  #flushedAt = 0;
+
+  constructor(id: number, socket: Socket, pump: SessionPump) {
+    this.id = id;
+    this.#socket = socket;
+    this.#pump = pump;
+    this.outlet = new Outlet(socket, () => pump.room(id, this.outlet.backlog));
+    socket.setNoDelay(true);
+    const lost = (reason: string) => (): void => {
+      this.#releaseSlab();
+      this.outlet.drop();
+      pump.lost(id, reason);
+    };
+    socket.on("end", () => {
+      this.deliver();
+      lost("the peer closed the connection")();
+      socket.end();
+    });
+    socket.on("error", (error) => lost(error.message)());
+    socket.on("close", lost("the connection was closed"));
+  }
+
+  start(): void {
+    for (let chunk: Buffer | null = this.#socket.read(); chunk !== null; chunk = this.#socket.read())
+      this.#pump.received(this.id, chunk, false);
+    this.#reading = readInto(this.#socket, this);
+  }
+
+  into(): Uint8Array {
+    if (this.#slab === undefined) return scratch;
+    return this.#slab.bytes.subarray(this.#to);
+  }
+
+  read(bytes: number, elsewhere?: Uint8Array): boolean {
+    if (elsewhere !== undefined) this.#pump.received(this.id, elsewhere, false);
+    else if (this.#slab === undefined) this.#readQuiet(bytes);
+    else this.#readBusy(this.#slab, bytes);
+    return !this.#stopped;
+  }
+
+  #readQuiet(bytes: number): void {
+    this.#pump.received(this.id, scratch.subarray(0, bytes), false);
+    if (bytes < BUSY_BYTES) return;
+    this.#slab = takeSlab();
+    this.#from = 0;
+    this.#to = 0;
+  }
+
+  #readBusy(slab: Slab, bytes: number): void {
+    this.#to += bytes;
+    this.#turnBytes += bytes;
+    if (this.#to < SLAB_BYTES) return this.#pump.list();
+    this.#pump.received(this.id, slab.bytes.subarray(this.#from), false);
+    this.#from = 0;
+    this.#to = 0;
+    if (slab.spent) return;
+    slab.release();
+    this.#slab = takeSlab();
+  }
+
+  /** Hands the session what this turn gave. */
+  deliver(): void {
+    const slab = this.#slab;
+    if (slab === undefined) return;
+    const quiet = this.#turnBytes < BUSY_BYTES;
+    this.#turnBytes = 0;
+    if (this.#to > this.#from) this.#pump.received(this.id, slab.bytes.subarray(this.#from, this.#to), !quiet);
+    this.#from = this.#to;
+    if (quiet) this.#calmDown();
+  }
+
+  /** Back to the shared memory: an idle connection owns none. */
+  #calmDown(): void {
+    this.#releaseSlab();
+    this.#reading?.resume();
+  }
+
+  #releaseSlab(): void {
+    this.#slab?.release();
+    this.#slab = undefined;
+    this.#from = 0;
+    this.#to = 0;
+  }
+
+  /** Writes what the turn has gathered. A peer that makes us answer faster than it reads is not read meanwhile (F09). */
+  flush(flooded: boolean): void {
+    if (this.outlet.gathered > 0) this.#write();
+    if (flooded && !this.#stopped) {
+      this.#stopped = true;
+      this.#socket.pause();
+    } else if (!flooded && this.#stopped) {
+      this.#stopped = false;
+      this.#reading?.resume();
+    }
+  }
+
+  /**
+   * A TLS record is of no use before its last octet: one of 16 KiB is larger than TCP's initial window, and would cost the first octet
+   * of a burst a whole round trip more (PROTOCOL §2.4). So bursts start in records of one packet each.
+   */
+  #write(): void {
+    const bytes = this.outlet.gathered;
+    const now = performance.now();
+    if (this.#socket instanceof TLSSocket) {
+      if (now - this.#flushedAt > BURST_IDLE_MS && bytes > RECORD_BYTES_SMALL) {
+        this.#smallRecordsBytes = BURST_BYTES;
+        this.#socket.setMaxSendFragment(RECORD_BYTES_SMALL);
+      }
+      this.outlet.flush();
+      if (this.#smallRecordsBytes > 0) {
+        this.#smallRecordsBytes -= bytes;
+        if (this.#smallRecordsBytes <= 0) this.#socket.setMaxSendFragment(RECORD_BYTES_MAX);
+      }
+    } else this.outlet.flush();
+    this.#flushedAt = now;
+  }
+
+  /** Sends what is gathered, then FIN; a peer that does not follow within a second is cut off. */
+  close(reason: string): void {
+    if (this.#closing) return;
+    this.#closing = true;
+    this.outlet.flush();
+    this.#socket.end();
+    const timer = setTimeout(() => this.#socket.destroy(), CLOSE_MS);
+    timer.unref();
+    this.#socket.once("close", () => clearTimeout(timer));
+    this.#pump.lost(this.id, reason);
+  }
+}

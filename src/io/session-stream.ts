@@ -1,0 +1,251 @@
+/**
+ * One stream of a session as a channel: its receiver is told what the session says of it, and it may be joined to a socket so that bulk
+ * data passes without a copy, or be seen as a Duplex.
+ * @module
+ */
+import type { Duplex } from "node:stream";
+import { Code, HEADER_BYTES, PAYLOAD_BYTES_MAX } from "../wire/index.ts";
+import { type Channel, nobody, type Receiver, type Splice } from "./channel.ts";
+import { ChannelDuplex } from "./duplex.ts";
+import { SLAB_BYTES, SLOT_BYTES, type Slab, scratch, takeSlab } from "./memory.ts";
+import { Outlet } from "./outlet.ts";
+import type { SessionPump } from "./pump.ts";
+import { type Reader, type Reading, readInto } from "./read-into.ts";
+
+/** Below this a read is copied into a frame of its own size; from this on it stays where it was read. */
+const LEND_BYTES_MIN = 16 * 1_024;
+
+/** One stream, at one end of a session. */
+export class SessionStream implements Channel {
+  readonly id: number;
+  readonly pump: SessionPump;
+  receiver: Receiver = nobody;
+  #over = false;
+  /** The end of a write that found too little credit. */
+  #rest: Uint8Array | undefined;
+  #ending: "half" | "whole" | undefined;
+
+  constructor(id: number, pump: SessionPump) {
+    this.id = id;
+    this.pump = pump;
+  }
+
+  write(bytes: Uint8Array): boolean {
+    const sendable = this.sendable;
+    if (this.#over || bytes.length <= sendable) this.#send(bytes);
+    else {
+      if (sendable > 0) this.#send(bytes.subarray(0, sendable));
+      this.#rest = bytes.subarray(sendable);
+    }
+    return this.#rest === undefined && this.sendable > 0;
+  }
+
+  #send(bytes: Uint8Array): void {
+    this.pump.session.send(this.id, bytes, performance.now());
+    this.pump.list();
+  }
+
+  end(): void {
+    this.#finish("half");
+  }
+
+  close(): void {
+    this.#finish("whole");
+  }
+
+  #finish(how: "half" | "whole"): void {
+    if (this.#rest !== undefined) {
+      this.#ending = how;
+      return;
+    }
+    this.pump.session.finish(this.id, performance.now(), how === "whole");
+    this.pump.list();
+  }
+
+  reset(code: number): void {
+    this.pump.session.reset(this.id, code, performance.now());
+    this.pump.list();
+    this.over(code);
+  }
+
+  consumed(bytes: number): void {
+    this.pump.session.consume(this.id, bytes, performance.now());
+    this.pump.list();
+  }
+
+  splice(to: Splice, first: Uint8Array): void {
+    if (this.#over) {
+      to.destroy(); // the peer has left while the back end was being connected
+      return this.forget();
+    }
+    const joint = new Joint(this, to);
+    this.receiver = joint;
+    joint.start(first);
+  }
+
+  duplex(first: Uint8Array): Duplex {
+    const duplex = new ChannelDuplex(this, first);
+    return this.#over ? duplex.destroy() : duplex;
+  }
+
+  forget(): void {
+    this.#over = true;
+    this.receiver = nobody;
+    this.pump.forget(this);
+  }
+
+  /** Octets that may be sent now; 0 asks to wait for {@link Receiver.drained}. */
+  get sendable(): number {
+    return this.pump.session.sendable(this.id, performance.now());
+  }
+
+  /** The session lets the stream go on. */
+  writable(): void {
+    const rest = this.#rest;
+    if (rest !== undefined) {
+      this.#rest = undefined;
+      if (!this.write(rest)) return;
+      if (this.#ending !== undefined) return this.#finish(this.#ending);
+    }
+    this.receiver.drained();
+  }
+
+  /** Both directions are over: the receiver is told once, and says when what is behind it is gone ({@link Channel.forget}). */
+  over(code: number): void {
+    if (this.#over) return;
+    this.#over = true;
+    this.#rest = undefined;
+    this.receiver.closed(code);
+  }
+}
+
+/** A stream joined to a socket, or to the standard streams of a process. */
+class Joint implements Receiver, Reader {
+  readonly #stream: SessionStream;
+  readonly #to: Splice;
+  readonly #outlet: Outlet;
+  #reading: Reading | undefined;
+  #stopped = false;
+  /** While the source is busy: the slab it reads into, and which frame of it comes next. */
+  #slab: Slab | undefined;
+  #slot = 0;
+  #outputOver = false;
+  #open: number;
+
+  constructor(stream: SessionStream, to: Splice) {
+    this.#stream = stream;
+    this.#to = to;
+    this.#outlet = new Outlet(to.input, (bytes) => stream.consumed(bytes));
+    this.#open = Object.is(to.input, to.output) ? 1 : 2;
+  }
+
+  start(first: Uint8Array): void {
+    const { input, output } = this.#to;
+    if (first.length > 0) this.data(first);
+    output.on("end", () => this.#outputEnded());
+    output.on("error", () => this.#failed());
+    output.on("close", () => this.#gone());
+    if (this.#open === 2) {
+      input.on("error", () => {}); // a process that does not read its input to the end is no fault; its output says the rest
+      input.on("close", () => this.#gone());
+    }
+    this.#reading = readInto(output, this);
+  }
+
+  // ---- towards the socket
+
+  data(bytes: Uint8Array): void {
+    const idle = this.#outlet.gathered === 0;
+    this.#outlet.add(bytes);
+    if (idle) this.#stream.pump.touch(this.#outlet);
+  }
+
+  end(): void {
+    this.#outlet.flush();
+    this.#to.input.end();
+  }
+
+  closed(code: number): void {
+    if (code === Code.NO_ERROR) return; // both have ended in peace: the socket closes by itself, or the process is being waited for
+    this.#outlet.drop();
+    this.#releaseSlab();
+    this.#to.destroy();
+  }
+
+  // ---- from the socket
+
+  into(): Uint8Array {
+    const room = Math.min(this.#stream.sendable, this.#stream.pump.session.payloadBytesMax, PAYLOAD_BYTES_MAX);
+    if (room === 0) this.#stopped = true;
+    // While stopped nothing is read; the memory given here is asked for again before it goes on.
+    const from = this.#slab === undefined ? HEADER_BYTES : this.#slot * SLOT_BYTES + HEADER_BYTES;
+    return (this.#slab?.bytes ?? scratch).subarray(from, from + Math.max(room, 1));
+  }
+
+  read(bytes: number, elsewhere?: Uint8Array): boolean {
+    if (elsewhere !== undefined) this.#stream.write(elsewhere);
+    else if (this.#slab !== undefined && bytes >= LEND_BYTES_MIN) this.#lend(this.#slab, bytes);
+    else this.#copy(bytes);
+    if (this.#stream.sendable > 0) return true;
+    this.#stopped = true;
+    return false;
+  }
+
+  #lend(slab: Slab, bytes: number): void {
+    const from = this.#slot * SLOT_BYTES;
+    slab.hold();
+    this.#stream.pump.session.lend(
+      this.#stream.id,
+      slab.bytes.subarray(from, from + HEADER_BYTES + bytes),
+      performance.now(),
+    );
+    this.#stream.pump.list();
+    this.#slot++;
+    if (this.#slot * SLOT_BYTES < SLAB_BYTES) return;
+    slab.release();
+    this.#slab = takeSlab();
+    this.#slot = 0;
+  }
+
+  #copy(bytes: number): void {
+    const from = this.#slab === undefined ? HEADER_BYTES : this.#slot * SLOT_BYTES + HEADER_BYTES;
+    this.#stream.write((this.#slab?.bytes ?? scratch).subarray(from, from + bytes));
+    if (bytes < LEND_BYTES_MIN) this.#releaseSlab();
+    else if (this.#slab === undefined) this.#slab = takeSlab();
+  }
+
+  drained(): void {
+    if (!this.#stopped) return;
+    this.#stopped = false;
+    this.#reading?.resume();
+  }
+
+  // ---- ends
+
+  #outputEnded(): void {
+    this.#outputOver = true;
+    this.#releaseSlab();
+    if (this.#to.endsWithOutput) this.#stream.close();
+    else this.#stream.end();
+  }
+
+  #failed(): void {
+    if (!this.#outputOver) this.#stream.reset(Code.UNAVAILABLE);
+    this.#outputOver = true;
+  }
+
+  #gone(): void {
+    this.#open--;
+    if (this.#open > 0) return;
+    this.#releaseSlab();
+    this.#outlet.drop();
+    if (!this.#outputOver) this.#stream.reset(Code.UNAVAILABLE); // closed without an end: the bytes before may not be all
+    this.#stream.forget();
+  }
+
+  #releaseSlab(): void {
+    this.#slab?.release();
+    this.#slab = undefined;
+    this.#slot = 0;
+  }
+}

@@ -1,0 +1,331 @@
+/**
+ * A conversation: lines come in, services answer, until the bytes belong to one of them (PROTOCOL §3). The same for a bare connection and
+ * for each stream of a session: one parser, and one point where it is decided who may do what.
+ *
+ * Once it has become "bytes", "tls" or "frames" a conversation never parses again.
+ * @module
+ */
+import type { Duplex } from "node:stream";
+import { type Channel, FivedError, type Receiver, type Splice } from "../io/index.ts";
+import { encodeLine, type Line, LineReader, parseRequest } from "../wire/index.ts";
+import type { Log } from "./log.ts";
+import type { Published, Registry, VirtualHost } from "./registry.ts";
+import type { Caller, Directory, Next, RefusalCode, Service, Talk } from "./service.ts";
+import { host } from "./services/host.ts";
+import { help, list } from "./services/list.ts";
+import { multiplex } from "./services/multiplex.ts";
+import { tls } from "./services/tls.ts";
+import { type BuiltInWord, builtInWord, type ConversationState, OUTCOMES, STAYS_OPEN } from "./words.ts";
+
+/** A connection that says nothing is closed after this long (abuse case L01). */
+const FIRST_LINE_MS = 10_000;
+/** One that has spoken may think for this long: a person is typing. */
+const NEXT_LINE_MS = 120_000;
+
+const BUILT_IN: Readonly<Record<BuiltInWord, Service>> = {
+  LIST: list,
+  HELP: help,
+  TLS: tls,
+  MULTIPLEX: multiplex,
+  HOST: host,
+};
+
+const NOT_FOUND = "no such service";
+
+/** What a conversation needs from where it takes place. */
+export interface Place {
+  readonly state: ConversationState;
+  readonly caller: Caller;
+  readonly log: Log;
+  /** Host in force at the start: the one that SNI named, or the one of the session. */
+  readonly host: string | undefined;
+  /** Services as they are configured now. */
+  registry(): Registry;
+  /** The first request was accepted: the connection has shown what it is for. */
+  accepted(): void;
+  /** The conversation has become "tls" or "frames"; `host` is where it stands. `rest` was received behind the last line. */
+  become(next: "tls" | "frames", rest: Uint8Array, host: string | undefined): void;
+  /** The conversation is over, or its bytes belong to a service: it needs no deadline and no slot any more. */
+  settled(): void;
+}
+
+/** One conversation, from its first line to its end. */
+export class Conversation implements Receiver {
+  readonly #channel: Channel;
+  readonly #place: Place;
+  readonly #lines = new LineReader();
+  #host: string | undefined;
+  /** A service is answering: what arrives meanwhile waits. */
+  #answering = false;
+  /** The peer takes no more for now; what else is to be said waits here, and no further request is read. */
+  #unsaid: Uint8Array[] | undefined;
+  #onDrained: (() => void) | undefined;
+  #ended = false;
+  #held = false;
+  #spoken = false;
+  #settled = false;
+  #over = false;
+  #deadline: NodeJS.Timeout | undefined;
+  #abort: AbortController | undefined;
+
+  constructor(channel: Channel, place: Place) {
+    this.#channel = channel;
+    this.#place = place;
+    this.#host = place.host;
+    channel.receiver = this;
+  }
+
+  /** Starts with octets that have arrived already. */
+  start(first: Uint8Array): void {
+    this.#lines.push(first);
+    this.#read();
+  }
+
+  /** Takes a request that came with the stream's OPEN; nothing is read before {@link Conversation.go}. */
+  hold(request: Uint8Array): void {
+    this.#held = true;
+    this.#lines.push(request);
+    this.#lines.push(CRLF);
+  }
+
+  /** Starts with what was held. */
+  go(): void {
+    this.#held = false;
+    if (!this.#over) this.#read();
+    else this.#settle();
+  }
+
+  // ---- the channel speaks
+
+  data(bytes: Uint8Array): void {
+    this.#lines.push(bytes.slice());
+    this.#read();
+  }
+
+  end(): void {
+    this.#ended = true;
+    this.#read(); // lines that stand complete are still answered; an incomplete one never will be
+  }
+
+  drained(): void {
+    const unsaid = this.#unsaid ?? [];
+    this.#unsaid = undefined;
+    for (const piece of unsaid) this.#write(piece);
+    if (this.#unsaid !== undefined) return;
+    const onDrained = this.#onDrained;
+    this.#onDrained = undefined;
+    onDrained?.();
+    this.#read();
+  }
+
+  closed(): void {
+    this.#over = true;
+    this.#abort?.abort();
+    this.#onDrained?.();
+    if (!this.#held) this.#settle();
+    // While a service is still connecting, its slot is taken: a slot is free only when the back end is gone (abuse case R01).
+    if (!this.#answering) this.#channel.forget();
+  }
+
+  // ---- requests
+
+  #read(): void {
+    while (!this.#held && !this.#answering && !this.#settled && this.#unsaid === undefined) {
+      const before = this.#lines.buffered;
+      const line = this.#lines.next();
+      this.#channel.consumed(before - this.#lines.buffered);
+      if (line === undefined) return this.#ended ? this.#leave() : this.#await();
+      clearTimeout(this.#deadline);
+      this.#deadline = undefined;
+      this.#hear(line);
+    }
+  }
+
+  /** The next line has to come in time, however many octets of it trickle in. */
+  #await(): void {
+    if (this.#deadline !== undefined) return;
+    const ms = this.#spoken ? NEXT_LINE_MS : FIRST_LINE_MS;
+    this.#deadline = setTimeout(() => this.#refuseAndLeave(408, "no request came in time"), ms);
+    this.#deadline.unref();
+  }
+
+  #hear(line: Line): void {
+    if (line.type === "error") return this.#refuseAndLeave(500, "line too long");
+    this.#spoken = true;
+    const request = parseRequest(line.text);
+    if (request.type === "error") return this.#refuseAndLeave(501, "not a service name");
+    const builtIn = builtInWord(request.word);
+    if (builtIn !== undefined) return this.#serveBuiltIn(builtIn, request.args);
+    if (request.args.length > 0) return this.#refuseAndLeave(500, "not a fived request");
+    this.#serveService(request.word);
+  }
+
+  #serveBuiltIn(word: BuiltInWord, args: readonly string[]): void {
+    const outcome = OUTCOMES[word][this.#place.state];
+    if (outcome === "acts") return this.#serve(BUILT_IN[word], word, args);
+    const text = outcome === 530 ? "TLS first" : "bad sequence of words";
+    if (!STAYS_OPEN.has(word)) return this.#refuseAndLeave(outcome, text);
+    this.#say(`- ${outcome} ${text}`);
+  }
+
+  #serveService(word: string): void {
+    const outcome = OUTCOMES.service[this.#place.state];
+    // Before anything is looked up, so that plaintext learns nothing of what exists.
+    if (outcome !== "acts") return this.#refuseAndLeave(outcome, "TLS first");
+    const published = this.#visible(word);
+    if (published === undefined) return this.#refuseAndLeave(404, NOT_FOUND);
+    this.#serve(published.service, published.name, []);
+  }
+
+  /** A service the caller may use; a forbidden one is like none at all. */
+  #visible(word: string): Published | undefined {
+    if (OUTCOMES.service[this.#place.state] !== "acts") return undefined;
+    const registry = this.#place.registry();
+    const published = this.#virtualHost(registry)?.services.get(word.toLowerCase());
+    if (published === undefined || !registry.visible(published, this.#place.caller)) return undefined;
+    return published;
+  }
+
+  #virtualHost(registry: Registry): VirtualHost | undefined {
+    return registry.host(this.#host);
+  }
+
+  #serve(service: Service, word: string, args: readonly string[]): void {
+    this.#answering = true;
+    const talk = this.#talk(word, args);
+    let answer: Next | Promise<Next>;
+    try {
+      answer = service.serve(talk);
+    } catch (error) {
+      return this.#failed(word, error);
+    }
+    if (typeof answer === "string") return this.#become(answer);
+    answer.then(
+      (next) => this.#become(next),
+      (error: unknown) => this.#failed(word, error),
+    );
+  }
+
+  /** Our own mistake, or a module's: this conversation ends, nothing else does. */
+  #failed(service: string, error: unknown): void {
+    if (!this.#over) this.#place.log.error({ service, error: String(error) }, "a service failed");
+    this.#become("closed");
+  }
+
+  #become(next: Next): void {
+    this.#answering = false;
+    if (this.#over && next !== "bytes") return this.#channel.forget();
+    switch (next) {
+      case "lines":
+        return this.#read();
+      case "bytes":
+        return this.#settle();
+      case "closed":
+        return this.#leave();
+      case "tls":
+      case "frames":
+        this.#settle();
+        return this.#place.become(next, this.#lines.rest(), this.#host);
+    }
+  }
+
+  #refuseAndLeave(code: RefusalCode, text: string): void {
+    this.#say(`- ${code} ${text}`);
+    this.#leave();
+  }
+
+  #leave(): void {
+    if (this.#settled) return;
+    this.#settle();
+    this.#channel.close();
+  }
+
+  #settle(): void {
+    if (this.#settled) return;
+    this.#settled = true;
+    clearTimeout(this.#deadline);
+    this.#place.settled();
+  }
+
+  // ---- what is said
+
+  #say(lines: string): boolean {
+    return this.#write(encodeLine(lines));
+  }
+
+  #write(bytes: Uint8Array): boolean {
+    if (this.#over) return true;
+    if (this.#unsaid !== undefined) this.#unsaid.push(bytes);
+    else if (!this.#channel.write(bytes)) this.#unsaid = [];
+    return this.#unsaid === undefined;
+  }
+
+  // ---- what a service sees
+
+  #talk(service: string, args: readonly string[]): Talk {
+    const conversation = this;
+    const channel = this.#channel;
+    return {
+      caller: this.#place.caller,
+      host: this.#host,
+      service,
+      args,
+      directory: this.#directory,
+      get unread() {
+        return conversation.#lines.buffered;
+      },
+      get signal() {
+        conversation.#abort ??= new AbortController();
+        if (conversation.#over) conversation.#abort.abort();
+        return conversation.#abort.signal;
+      },
+      say: (lines) => this.#say(lines),
+      drained: () => this.#drained(),
+      accept: () => {
+        this.#place.accepted();
+        this.#say("+ SUCCESS");
+      },
+      refuse: (code, text) => void this.#say(`- ${code} ${text}`),
+      splice: (to: Splice) => channel.splice(to, this.#lines.rest()),
+      stream: (): Duplex => channel.duplex(this.#lines.rest()),
+    };
+  }
+
+  get #directory(): Directory {
+    return {
+      names: () => this.#names(),
+      find: (name) => builtInWord(name) ?? this.#visible(name)?.name,
+      enter: (name) => this.#enter(name),
+    };
+  }
+
+  *#names(): Iterable<string> {
+    if (OUTCOMES.service[this.#place.state] !== "acts") return; // what may not be used is not shown
+    const registry = this.#place.registry();
+    const services = this.#virtualHost(registry)?.services.values() ?? [];
+    for (const published of services) if (registry.visible(published, this.#place.caller)) yield published.name;
+  }
+
+  #enter(name: string): "entered" | "unknown" | "misdirected" {
+    const registry = this.#place.registry();
+    const target = registry.host(name);
+    if (target === undefined) return "unknown";
+    // Rights belong to a host and its certificate: whoever verified one certificate is not brought to another's services (H01).
+    const bound = this.#place.state === "stream" || this.#place.host !== undefined;
+    if (bound && registry.host(this.#place.host)?.group !== target.group) return "misdirected";
+    this.#host = target.name;
+    return "entered";
+  }
+
+  #drained(): Promise<void> {
+    return new Promise((resolve, reject) => {
+      this.#onDrained = () => {
+        if (this.#over) reject(new FivedError("ABORTED", "Cannot go on: the peer is gone"));
+        else resolve();
+      };
+      if (this.#unsaid === undefined || this.#over) this.#onDrained();
+    });
+  }
+}
+
+const CRLF = encodeLine("");

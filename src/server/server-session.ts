@@ -1,0 +1,106 @@
+/**
+ * A session at the server's end: each stream the peer opens is a conversation of its own, which shares who the caller is.
+ * @module
+ */
+import type { Socket } from "node:net";
+import { type Channel, SessionPump } from "../io/index.ts";
+import type { SessionLimits } from "../session/index.ts";
+import { Code } from "../wire/index.ts";
+import { Conversation, type Place } from "./conversation.ts";
+import type { Log } from "./log.ts";
+import type { Registry } from "./registry.ts";
+import type { Caller } from "./service.ts";
+
+/** What a session needs from the server. */
+export interface SessionSetting {
+  readonly caller: Caller;
+  readonly host: string | undefined;
+  readonly log: Log;
+  readonly limits: SessionLimits;
+  /** Back ends of one session that may be connecting at once (abuse case R04). */
+  readonly pendingOpens: number;
+  /** Keep the session's log, as sessions that may be detached do. */
+  readonly retain: boolean;
+  registry(): Registry;
+  /** The session is over. */
+  ended(): void;
+}
+
+/** One session and its streams. */
+export class ServerSession {
+  readonly #setting: SessionSetting;
+  readonly #pump: SessionPump;
+  readonly #place: Place;
+  /** Conversations whose service has not answered yet. */
+  #pending = 0;
+  /** Those that wait for one of them to be answered; bounded by the limit on streams. */
+  readonly #waiting: Conversation[] = [];
+  #draining = false;
+
+  constructor(setting: SessionSetting) {
+    this.#setting = setting;
+    this.#pump = new SessionPump(
+      { role: "server", retain: setting.retain, limits: setting.limits },
+      {
+        opened: (channel, request) => this.#opened(channel, request),
+        goingAway: () => {},
+        idle: () => this.#endIfIdle(),
+        disconnected: (reason) => setting.log.debug({ session: setting.caller.session, reason }, "connection gone"),
+        ended: (code, reason) => {
+          setting.log.debug({ session: setting.caller.session, code, reason }, "session ended");
+          setting.ended();
+        },
+      },
+    );
+    this.#place = {
+      state: "stream",
+      caller: setting.caller,
+      log: setting.log,
+      host: setting.host,
+      registry: setting.registry,
+      accepted: () => {},
+      become: () => {}, // the table of words lets no stream become "tls" or "frames"
+      settled: () => {
+        this.#pending--;
+        this.#goOn();
+      },
+    };
+  }
+
+  /** Carries the session over a connection. */
+  carry(socket: Socket, first: Uint8Array): void {
+    this.#pump.carry(socket, first);
+  }
+
+  /** Takes no more streams, and ends when the last is over: at once if there is none. */
+  drain(): void {
+    this.#draining = true;
+    this.#pump.goAway(Code.NO_ERROR, "the server is shutting down");
+    this.#endIfIdle();
+  }
+
+  /** Ends now, whatever is open. */
+  end(code: number, reason: string): void {
+    this.#pump.end(code, reason);
+  }
+
+  #endIfIdle(): void {
+    if (this.#draining && this.#pump.streams === 0) this.#pump.end(Code.NO_ERROR, "the server is shutting down");
+  }
+
+  #opened(channel: Channel, request: Uint8Array): void {
+    const conversation = new Conversation(channel, this.#place);
+    conversation.hold(request);
+    this.#waiting.push(conversation);
+    this.#goOn();
+  }
+
+  #goOn(): void {
+    while (this.#pending < this.#setting.pendingOpens) {
+      const next = this.#waiting.shift();
+      if (next === undefined) return;
+      this.#pending++;
+      next.go();
+    }
+  }
+}
