@@ -17,11 +17,12 @@ test("an address is read in each of its forms", () => {
 });
 
 test("what is no address is not guessed at", () => {
+  // biome-ignore format: a list of words
   const wrong = [
     "", ":80", "host", "host:", "host:65536", "host:-1", "host:8e1", "host:80 ", " host:80", "tcp://", "tcp://:80", "tcp://host",
     "tcp://host:80/path", "http://host:80", "user@host:80", "[::1]", "[127.0.0.1]:80", "[host]:80", "::1:80", "1.2.3:80", "1.2.3.256:80",
     "a..b:80", "-a:80", "%31:80", "unix:", "unix:a\0b", `unix:/${"x".repeat(107)}`, `${"a".repeat(64)}:80`, "a,b:80",
-  ]; // biome-ignore format: a list of words
+  ];
   for (const text of wrong) assert.equal(parseEndpoint(text, "/"), undefined, JSON.stringify(text));
 });
 

@@ -14,7 +14,7 @@ function recorded(options: Omit<LogOptions, "write">) {
 test("an event is one JSON object on one line, whatever a peer put into its fields", () => {
   const { lines, log } = recorded({ level: "info", json: true });
   const hostile = "alice\r\nfake: line\u001b[2J\u009b31m\u202eevil\u2028x\u0000\u007f";
-  log.warn("request refused", { user: hostile, code: 404 });
+  log.warn({ user: hostile, code: 404 }, "request refused");
   const [line = ""] = lines;
   assert.equal(lines.length, 1);
   assert.match(line, /^[\x20-\x7e]+\n$/);
@@ -29,7 +29,7 @@ test("an event is one JSON object on one line, whatever a peer put into its fiel
 
 test("text for a terminal is one line with every control escaped", () => {
   const { lines, log } = recorded({ level: "info", json: false });
-  log.info("listening", { url: "tcp://127.0.0.1:1078", reason: "two words\r\n\u001b[0m\u202e" });
+  log.info({ url: "tcp://127.0.0.1:1078", reason: "two words\r\n\u001b[0m\u202e" }, "listening");
   assert.match(lines[0] ?? "", /^\d\d:\d\d:\d\d info listening url=tcp:\/\/127\.0\.0\.1:1078 reason="[^"]*"\n$/);
   assert.match(lines[0] ?? "", /^[\x20-\x7e]+\n$/);
 });
@@ -37,7 +37,7 @@ test("text for a terminal is one line with every control escaped", () => {
 test("fields that are not on the list are dropped, even when the types were outwitted", () => {
   const { lines, log } = recorded({ level: "info", json: true });
   const fields = { service: "web", password: "hunter2", payload: "secret" };
-  log.info("stream opened", fields);
+  log.info(fields, "stream opened");
   assert.ok(!lines[0]?.includes("hunter2") && !lines[0]?.includes("secret"));
   assert.equal(JSON.parse(lines[0] ?? "").service, "web");
 });
@@ -45,14 +45,14 @@ test("fields that are not on the list are dropped, even when the types were outw
 test("an error keeps its code and its causes, an unforeseen one its stack", () => {
   const { lines, log } = recorded({ level: "info", json: true });
   const refused = Object.assign(new Error("connect ECONNREFUSED"), { code: "ECONNREFUSED" });
-  log.error("stream ended", { error: new TypeError("x is not a function", { cause: refused }) });
+  log.error({ error: new TypeError("x is not a function", { cause: refused }) }, "stream ended");
   const { error } = JSON.parse(lines[0] ?? "");
   assert.equal(error.message, "x is not a function");
   assert.match(error.stack, /log\.test\.ts/);
   assert.deepEqual(error.cause, { message: "connect ECONNREFUSED", code: "ECONNREFUSED" });
 
   const terminal = recorded({ level: "info", json: false });
-  terminal.log.error("stream ended", { error: new TypeError("x\u001b", { cause: refused }) });
+  terminal.log.error({ error: new TypeError("x\u001b", { cause: refused }) }, "stream ended");
   assert.match(terminal.lines[0] ?? "", /error stream ended: x\\x1b: connect ECONNREFUSED\n {2}at .*log\.test\.ts/);
 });
 
@@ -60,17 +60,17 @@ test("an error that is its own cause is logged and left", () => {
   const { lines, log } = recorded({ level: "info", json: true });
   const error = new Error("round");
   error.cause = error;
-  log.error("stream ended", { error });
-  log.error("stream ended", { error: "thrown text" });
+  log.error({ error }, "stream ended");
+  log.error({ error: "thrown text" }, "stream ended");
   assert.equal(JSON.parse(lines[1] ?? "").error, "thrown text");
 });
 
 test("levels below the chosen one are not written", () => {
   const { lines, log } = recorded({ level: "warn", json: true });
-  log.debug("a");
-  log.info("b");
-  log.warn("c");
-  log.error("d");
+  log.debug({}, "a");
+  log.info({}, "b");
+  log.warn({}, "c");
+  log.error({}, "d");
   assert.equal(lines.length, 2);
 });
 
@@ -78,7 +78,7 @@ test("without a terminal lines are JSON on standard error and are all there when
   const program = `
     const { createLog } = await import(${JSON.stringify(new URL("./log.ts", import.meta.url).href)});
     const log = createLog({ level: "info" });
-    for (let n = 0; n < 1000; n++) log.info("line", { count: n });
+    for (let n = 0; n < 1000; n++) log.info({ count: n }, "line");
     process.exit(0);`;
   const child = spawn(process.execPath, ["--input-type=module", "--eval", program], {
     stdio: ["ignore", "inherit", "pipe"],

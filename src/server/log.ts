@@ -36,10 +36,10 @@ export type LogFields = {
 
 /** Where events go. A message is a constant sentence; what varies goes into the fields. */
 export interface Log {
-  debug(message: string, fields?: LogFields): void;
-  info(message: string, fields?: LogFields): void;
-  warn(message: string, fields?: LogFields): void;
-  error(message: string, fields?: LogFields): void;
+  debug(fields: LogFields, message: string): void;
+  info(fields: LogFields, message: string): void;
+  warn(fields: LogFields, message: string): void;
+  error(fields: LogFields, message: string): void;
 }
 
 /** How a log is made. */
@@ -72,10 +72,10 @@ export function createLog(options: LogOptions): Log {
     { write: (line) => write(json ? escapeJson(line) : sentence(JSON.parse(line))) },
   );
   return {
-    debug: (message, fields) => out.debug(allowed(fields), message),
-    info: (message, fields) => out.info(allowed(fields), message),
-    warn: (message, fields) => out.warn(allowed(fields), message),
-    error: (message, fields) => out.error(allowed(fields), message),
+    debug: (fields, message) => out.debug(allowed(fields), message),
+    info: (fields, message) => out.info(allowed(fields), message),
+    warn: (fields, message) => out.warn(allowed(fields), message),
+    error: (fields, message) => out.error(allowed(fields), message),
   };
 }
 
@@ -100,7 +100,7 @@ function escapeJson(line: string): string {
   return line.replace(UNSAFE_IN_JSON, (character) => `\\u${character.charCodeAt(0).toString(16).padStart(4, "0")}`);
 }
 
-function allowed(fields: LogFields = {}): Record<string, unknown> {
+function allowed(fields: LogFields): Record<string, unknown> {
   const kept: Record<string, unknown> = {};
   for (const field of FIELDS) {
     if (fields[field] !== undefined) kept[field] = fields[field];
