@@ -1,0 +1,406 @@
+import assert from "node:assert/strict";
+import { chmod, mkdtemp, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import test, { type TestContext } from "node:test";
+import { FivedError } from "../io/index.ts";
+import { ownCertificate } from "./certificate.ts";
+import {
+  ConfigurationError,
+  checkConfiguration,
+  configurationFromTargets,
+  loadConfiguration,
+  problemText,
+} from "./config.ts";
+
+const STATE = "/state";
+
+/** A folder with a configuration and, beside it, whatever else is given. */
+async function written(t: TestContext, yaml: string, others: Readonly<Record<string, string>> = {}): Promise<string> {
+  const folder = await mkdtemp(join(tmpdir(), "fived-config-"));
+  t.after(() => rm(folder, { recursive: true, force: true }));
+  for (const [name, content] of Object.entries(others)) await writeFile(join(folder, name), content);
+  const file = join(folder, "fived.yaml");
+  await writeFile(file, yaml);
+  return file;
+}
+
+/** What is wrong in a configuration, without the name of its file. */
+async function complaints(t: TestContext, yaml: string): Promise<readonly string[]> {
+  const file = await written(t, yaml);
+  const problems = await checkConfiguration(file);
+  return problems.map((problem) => problemText(problem).replace(`${file}:`, ""));
+}
+
+test("a configuration with a bit of everything means what it says", async (t) => {
+  const file = await written(
+    t,
+    `
+listen: [tcp://0.0.0.0:0, { url: "unix:run/fived.sock", plaintext: true }]
+roles: { ops: [alice, "bob@p.example"], staff: ["group:staff"] }
+services:
+  wiki:  { to: tcp://127.0.0.1:8080, allow: [staff] }
+  db:    { to: ["tcp://10.0.0.1:5432", "[::1]:5432", "unix:db.sock"], balance: round-robin, allow: [ops, alice] }
+  one:   { to: 3000, health: { interval: 2.5s }, allow: [anyone] }
+  clock: { exec: [date, -u], processes: 3, allow: [anyone] }
+  quote: { module: ./quote.ts, allow: [everyone-signed-in] }
+hosts:
+  Git.Example.org.: { services: { ssh: { to: "git.example.org:22", allow: ["carol@p.example"] } } }
+sessions: { detach: { keep: 1h, queue: 64KiB }, connections: 2 }
+limits: { anonymous: { streams: 4, budget: 1MiB }, connect: 500ms }
+`,
+    { "quote.ts": "" },
+  );
+  const folder = join(file, "..");
+  const configuration = await loadConfiguration(file, { state: "/state" });
+  assert.deepEqual(configuration.listen, [
+    { endpoint: { type: "tcp", host: "0.0.0.0", port: 0 }, plaintext: false },
+    { endpoint: { type: "unix", path: join(folder, "run/fived.sock") }, plaintext: true },
+  ]);
+  assert.deepEqual(
+    configuration.services.map(({ name, allow }) => [name, ...allow]),
+    [
+      ["wiki", "staff"],
+      ["db", "ops", "alice"],
+      ["one", "anyone"],
+      ["clock", "anyone"],
+      ["quote", "everyone-signed-in"],
+    ],
+  );
+  const [wiki, db, one, clock, quote] = configuration.services.map(({ backEnd }) => backEnd);
+  assert.deepEqual(wiki, {
+    type: "tcp",
+    targets: [{ type: "tcp", host: "127.0.0.1", port: 8080 }],
+    balance: "least-streams",
+    checkIntervalMs: undefined,
+  });
+  assert.deepEqual(db, {
+    type: "tcp",
+    targets: [
+      { type: "tcp", host: "10.0.0.1", port: 5432 },
+      { type: "tcp", host: "::1", port: 5432 },
+      { type: "unix", path: join(folder, "db.sock") },
+    ],
+    balance: "round-robin",
+    checkIntervalMs: 10_000,
+  });
+  assert.equal(one?.type === "tcp" && one.checkIntervalMs, 2_500);
+  assert.ok(clock?.type === "exec" && clock.program.endsWith("/date"));
+  assert.deepEqual([clock.args, clock.folder, clock.processesMax], [["-u"], folder, 3]);
+  assert.deepEqual(quote, { type: "module", file: join(folder, "quote.ts") });
+  assert.equal(configuration.services[4]?.at, `${file}:9:3 services.quote`);
+  assert.deepEqual(
+    configuration.hosts.map(({ name, services, tls }) => [name, services[0]?.name, services[0]?.backEnd, tls]),
+    [
+      [
+        "git.example.org",
+        "ssh",
+        {
+          type: "tcp",
+          targets: [{ type: "tcp", host: "git.example.org", port: 22 }],
+          balance: "least-streams",
+          checkIntervalMs: undefined,
+        },
+        undefined,
+      ],
+    ],
+  );
+  assert.deepEqual(
+    [...configuration.roles],
+    [
+      ["ops", ["alice", "bob@p.example"]],
+      ["staff", ["group:staff"]],
+    ],
+  );
+  assert.equal(configuration.sessions.connections, 2);
+  assert.equal(configuration.sessions.detach.keepMs, 3_600_000);
+  assert.equal(configuration.sessions.detach.queueBytesMax, 65_536);
+  assert.equal(configuration.sessions.detach.perIdentity, 4);
+  assert.deepEqual(configuration.limits.anonymous, { streams: 4, budgetBytes: 1_048_576 });
+  assert.equal(configuration.limits.connectMs, 500);
+  assert.equal(configuration.limits.framesPerSecond, 20_000);
+  assert.deepEqual([configuration.file, configuration.state, configuration.tls], [file, "/state", undefined]);
+  assert.deepEqual(configuration.warnings, []);
+});
+
+test("an empty file is a configuration of loopback and nothing", async (t) => {
+  const configuration = await loadConfiguration(await written(t, "# nothing yet\n"), { state: STATE });
+  assert.deepEqual(configuration.listen, [
+    { endpoint: { type: "tcp", host: "127.0.0.1", port: 1078 }, plaintext: false },
+  ]);
+  assert.deepEqual([configuration.services, configuration.hosts], [[], []]);
+});
+
+test("every problem is told at once, with its place, its value and what was expected", async (t) => {
+  const yaml = `listen: [tcp://x, { url: tcp://127.0.0.1:1, plaintxt: true }]
+servces: {}
+tls: { certificate: none.pem }
+services:
+  wiki: { to: "tcp://127.0.0.1:99999", balance: least-stream, allow: ops }
+  list: { to: 81 }
+  "a b": { to: 82, exec: [date] }
+  lost: { exec: [no-such-program-here] }
+  quote: { module: ./quote.ts, processes: 4, health: {} }
+  num: { exec: [sleep, 5] }
+  empty:
+hosts:
+  127.0.0.1: {}
+limits: { streams: 0, firstLine: 10, anonymous: { budget: 12MB } }
+`;
+  assert.deepEqual(await complaints(t, yaml), [
+    '1:10 listen[0]: "tcp://x", expected a port, host:port, tcp://host:port or unix:/path',
+    "1:45 listen[1].plaintxt: unknown key, did you mean plaintext?",
+    "2:1 servces: unknown key, did you mean services?",
+    "3:6 tls.key: missing, expected the path of a key in PEM form",
+    '3:21 tls.certificate: "none.pem", there is no such file that we may read',
+    '5:15 services.wiki.to: "tcp://127.0.0.1:99999", expected a port, host:port, tcp://host:port or unix:/path',
+    '5:49 services.wiki.balance: "least-stream", expected least-streams, round-robin or first',
+    '5:70 services.wiki.allow: "ops", expected a list, such as [anyone] or [ops, alice]',
+    "6:3 services.list: the name is a word of the protocol, choose another",
+    '7:3 services."a b": the name of a service has 1 to 64 of A-Z a-z 0-9 . _ + - and begins with none of . + -',
+    '7:10 services."a b": expected exactly one of to, exec and module',
+    '8:18 services.lost.exec[0]: "no-such-program-here", there is no such program that we may run',
+    '9:20 services.quote.module: "./quote.ts", there is no such file that we may read',
+    "9:32 services.quote.processes: belongs to exec",
+    "9:46 services.quote.health: belongs to to",
+    "10:24 services.num.exec[1]: 5, expected text; put numbers in quotes",
+    "11:3 services.empty: nothing, expected a mapping with to, exec, module, processes, balance, health, allow and announce",
+    '13:3 hosts."127.0.0.1": the name means the default host: write its services under services',
+    "14:20 limits.streams: 0, expected a whole number from 1 to 10000",
+    "14:34 limits.firstLine: 10, expected a duration from 1ms to 24d, such as 500ms, 10s or 15m",
+    '14:59 limits.anonymous.budget: "12MB", expected a size from 64KiB to 64GiB, such as 512KiB or 8MiB',
+  ]);
+});
+
+test("loading throws one error that carries every problem", async (t) => {
+  const file = await written(t, "servces: {}\nlimits: { streams: no }\n");
+  await assert.rejects(loadConfiguration(file, { state: STATE }), (error) => {
+    assert.ok(error instanceof ConfigurationError && error instanceof FivedError);
+    assert.equal(error.code, "CONFIGURATION_BAD");
+    assert.deepEqual(
+      error.problems.map(({ severity, line, column, path }) => [severity, line, column, path]),
+      [
+        ["error", 1, 1, "servces"],
+        ["error", 2, 20, "limits.streams"],
+      ],
+    );
+    assert.equal(error.message.split("\n").length, 3);
+    return true;
+  });
+});
+
+test("words of the protocol are no names of services, in any case", async (t) => {
+  const words = ["LIST", "help", "Tls", "MULTIPLEX", "host", "Auth", "DETACHABLE", "attach", "ProveAuth", "GETSIGNKEY"];
+  const yaml = words.map((word) => `  ${word}: { to: 80, allow: [anyone] }\n`).join("");
+  const found = await complaints(t, `services:\n${yaml}`);
+  assert.deepEqual(
+    found,
+    words.map((word, index) => `${index + 2}:3 services.${word}: the name is a word of the protocol, choose another`),
+  );
+});
+
+test("two names that the protocol cannot tell apart are refused, services and hosts alike", async (t) => {
+  const found = await complaints(
+    t,
+    `services:
+  http: { to: 80, allow: [anyone] }
+  HtTp: { to: 81, allow: [anyone] }
+hosts:
+  bücher.example: {}
+  xn--bcher-kva.EXAMPLE.: {}
+  a.example: { services: { http: { to: 82, allow: [anyone] } } }
+`,
+  );
+  assert.deepEqual(found, [
+    '3:3 services.HtTp: the name means the same as "http"',
+    '6:3 hosts."xn--bcher-kva.EXAMPLE.": the name means the same as "bücher.example"',
+  ]);
+});
+
+test("a key that stands there twice is told, and so is everything else", async (t) => {
+  const found = await complaints(t, "services: {}\nlimits: { stremas: 1 }\nservices: {}\n");
+  assert.deepEqual(found, [
+    "2:11 limits.stremas: unknown key, did you mean streams?",
+    '3:1 the key "services" stands here twice',
+  ]);
+});
+
+test("what is not YAML, not a mapping or not there is told as such", async (t) => {
+  assert.match((await complaints(t, "services: [\n")).join(), /^2:1 is not YAML: /);
+  assert.match((await complaints(t, "a: !!js/function x\n")).join(), /^1:4 is not YAML: unresolved tag/);
+  assert.match((await complaints(t, "- a\n- b\n")).join(), /^1:1 a list, expected a mapping with listen, /);
+  assert.match((await complaints(t, "--- {}\n--- {}\n")).join(), /^2:1 is not YAML: /);
+  assert.match((await complaints(t, `${"[".repeat(40)}${"]".repeat(40)}`)).join(), /^1:34 it is too deep$/);
+  assert.match((await complaints(t, "[".repeat(100_000))).join(), /^1:\d+ is not YAML: maximum call stack/);
+  const [problem] = await checkConfiguration("/nonexistent/fived.yaml");
+  assert.match(
+    problem === undefined ? "" : problemText(problem),
+    /^\/nonexistent\/fived\.yaml:1:1 cannot be read: ENOENT/,
+  );
+});
+
+test("keys of a later release are refused rather than silently without effect", async (t) => {
+  const yaml =
+    "auth: { mechanisms: [pubkey] }\npolicies: p.cedar\nservices: { a: { to: 1, allow: [anyone], announce: http } }\n";
+  assert.deepEqual(await complaints(t, yaml), [
+    "1:1 auth: not available in this release",
+    "2:1 policies: not available in this release",
+    "3:42 services.a.announce: not available in this release",
+  ]);
+});
+
+test("doubts are warnings: a service for nobody, a role that nothing defines", async (t) => {
+  const yaml = `roles: { ops: [alice] }
+services:
+  a: { to: 1 }
+  b: { to: 1, allow: [] }
+  c: { to: 1, allow: [ops, alice, staff, "bob@p.example", anyone] }
+hosts: { x.example: { services: { d: { to: 1, allow: [group:x] } } } }
+`;
+  const expected = [
+    "3:3 warning: services.a: nobody may use it; say who, as in allow: [anyone]",
+    "4:3 warning: services.b: nobody may use it; say who, as in allow: [anyone]",
+    '5:35 warning: services.c.allow[2]: "staff", no role of that name is defined, and no user: nobody has it',
+    '6:55 warning: hosts."x.example".services.d.allow[0]: "group:x", no role of that name is defined, and no user: nobody has it',
+  ];
+  const file = await written(t, yaml);
+  const { warnings } = await loadConfiguration(file, { state: STATE });
+  assert.deepEqual(
+    warnings.map((problem) => problemText(problem).replace(`${file}:`, "")),
+    expected,
+  );
+  assert.deepEqual(await checkConfiguration(file), warnings);
+});
+
+test("names from JavaScript's own objects are names like any other", async (t) => {
+  const names = ["__proto__", "constructor", "toString", "hasOwnProperty"];
+  const services = names.map((name) => `  ${name}: { to: 80, allow: [anyone] }\n`).join("");
+  const { services: found } = await loadConfiguration(await written(t, `services:\n${services}`), { state: STATE });
+  assert.deepEqual(
+    found.map(({ name }) => name),
+    names,
+  );
+  assert.equal(Reflect.get({}, "to"), undefined);
+  assert.deepEqual(await complaints(t, "__proto__: { polluted: true }\nlimits: { constructor: 1 }\n"), [
+    `1:1 __proto__: unknown key; known here: listen, tls, auth, roles, policies, services, hosts, sessions, limits`,
+    (await complaints(t, "limits: { constructor: 1 }\n"))[0]?.replace(/^1:/, "2:"),
+  ]);
+  assert.equal(Reflect.get({}, "polluted"), undefined);
+});
+
+test("names that look like numbers keep their spelling and their place", async (t) => {
+  const yaml = "services:\n  z: { to: 1 }\n  22: { to: 1 }\n  0x16: { to: 1 }\n  true: { to: 1 }\n  1: { to: 1 }\n";
+  const { services } = await loadConfiguration(await written(t, yaml), { state: STATE });
+  assert.deepEqual(
+    services.map(({ name }) => name),
+    ["z", "22", "0x16", "true", "1"],
+  );
+});
+
+test("aliases may repeat what was written once, and may not grow without bound", async (t) => {
+  const fair = "roles: { a: &people [alice, bob], b: *people }\n";
+  const { roles } = await loadConfiguration(await written(t, fair), { state: STATE });
+  assert.deepEqual(roles.get("b"), ["alice", "bob"]);
+  const rows = Array.from(
+    { length: 30 },
+    (_, row) => `  - &r${row} [${Array(9).fill(row === 0 ? "x" : `*r${row - 1}`)}]`,
+  );
+  const bomb = `listen:\n${rows.join("\n")}\n`;
+  const started = performance.now();
+  assert.match((await complaints(t, bomb)).join(), /the aliases in it grow too large|is not YAML/);
+  assert.ok(performance.now() - started < 2_000);
+  assert.match((await complaints(t, "roles: &all { a: *all }\n")).join(), /too large|too deep|is not YAML/);
+});
+
+test("a mistake behind an alias is told where it was written", async (t) => {
+  const found = await complaints(t, "roles:\n  a: &people [alice, 5]\n  b: *people\n");
+  assert.deepEqual(found, [
+    `2:22 roles.a[1]: 5, expected a user ("alice", "bob@p.example") or a group ("group:staff")`,
+    `2:22 roles.b[1]: 5, expected a user ("alice", "bob@p.example") or a group ("group:staff")`,
+  ]);
+});
+
+test("certificates are opened when a configuration is checked, those of hosts too", async (t) => {
+  const yaml = `tls: { certificate: host.pem, key: host.key }
+hosts: { a.example: { tls: { certificate: host.pem, key: other.pem } } }
+`;
+  const file = await written(t, yaml, { "other.pem": "nothing" });
+  const folder = join(file, "..");
+  await chmod(join(folder, "other.pem"), 0o600);
+  await ownCertificate(folder, ["a.example"]);
+  const found = (await checkConfiguration(file)).map((problem) => problemText(problem).replaceAll(`${folder}/`, ""));
+  assert.deepEqual(found, [
+    'fived.yaml:2:23 hosts."a.example".tls: Cannot use the key other.pem: it is not a PEM private key',
+  ]);
+});
+
+test("what a file says is shown with its controls escaped", async (t) => {
+  const [found = ""] = await complaints(t, 'services: { a: { to: "\\e[2J\\x9b\\u202e" } }\n');
+  assert.match(found, /^[\x20-\x7e]+$/);
+});
+
+test("targets of the command line become services", async (t) => {
+  const folder = await mkdtemp(join(tmpdir(), "fived-config-"));
+  t.after(() => rm(folder, { recursive: true, force: true }));
+  await writeFile(join(folder, "quote.ts"), "");
+  const targets = ["web=3000", "db=DB.example:5432", "s=unix:/p", "q=./quote.ts", "date=exec:date  -u", "six=[::1]:80"];
+  const configuration = configurationFromTargets({ targets, state: "/state", folder });
+  assert.deepEqual(configuration.listen, [
+    { endpoint: { type: "tcp", host: "127.0.0.1", port: 1078 }, plaintext: false },
+  ]);
+  assert.deepEqual(
+    configuration.services.map(({ name, backEnd, allow }) => [
+      name,
+      backEnd.type === "tcp" ? backEnd.targets[0] : backEnd.type === "exec" ? backEnd.args : backEnd.file,
+      ...allow,
+    ]),
+    [
+      ["web", { type: "tcp", host: "127.0.0.1", port: 3000 }, "anyone"],
+      ["db", { type: "tcp", host: "db.example", port: 5432 }, "anyone"],
+      ["s", { type: "unix", path: "/p" }, "anyone"],
+      ["q", join(folder, "quote.ts"), "anyone"],
+      ["date", ["-u"], "anyone"],
+      ["six", { type: "tcp", host: "::1", port: 80 }, "anyone"],
+    ],
+  );
+  const listening = configurationFromTargets({
+    targets: ["a=1"],
+    listen: ["tcp://0.0.0.0:0"],
+    allow: ["ops"],
+    state: STATE,
+  });
+  assert.deepEqual(listening.listen[0]?.endpoint, { type: "tcp", host: "0.0.0.0", port: 0 });
+  assert.deepEqual(listening.services[0]?.allow, ["ops"]);
+});
+
+test("a wrong command line is told argument by argument", () => {
+  const targets = ["web", "=x", "web=1", "web=2", "q=./nope.ts", "e=exec:", "h=http://x:1", "list=1"];
+  assert.throws(
+    () => configurationFromTargets({ targets, listen: ["tcp://x"], state: STATE, folder: "/" }),
+    (error) => {
+      assert.ok(error instanceof ConfigurationError);
+      assert.deepEqual(error.problems.map(problemText), [
+        '"web", expected NAME=TARGET, such as web=3000',
+        '"=x", expected NAME=TARGET, such as web=3000',
+        '"web=2", the name "web" stands here twice',
+        'listen[0]: "tcp://x", expected a port, host:port, tcp://host:port or unix:/path',
+        'services.q.module: "./nope.ts", there is no such file that we may read',
+        "services.e.exec: expected a program and its arguments",
+        'services.h.to: "http://x:1", expected a port, host:port, tcp://host:port or unix:/path',
+        "services.list: the name is a word of the protocol, choose another",
+      ]);
+      return true;
+    },
+  );
+});
+
+test("ten thousand services are read, each with its own place", async (t) => {
+  const services = Array.from(
+    { length: 10_000 },
+    (_, n) => `  s${n}: { to: tcp://127.0.0.1:${1 + n}, allow: [anyone] }`,
+  );
+  const file = await written(t, `services:\n${services.join("\n")}\n`);
+  const configuration = await loadConfiguration(file, { state: STATE });
+  assert.equal(configuration.services.length, 10_000);
+  assert.equal(configuration.services[9_999]?.at, `${file}:10001:3 services.s9999`);
+});
