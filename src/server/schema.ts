@@ -37,6 +37,8 @@ export type Balance = (typeof BALANCES)[number];
 
 const BALANCES = ["least-streams", "round-robin", "first"] as const;
 
+/** More addresses than a computer has. */
+const LISTENERS_MAX = 64;
 /** More targets than a service of this kind ever has, and few enough to look at each when a stream opens. */
 const TARGETS_MAX = 64;
 /** Timers of Node end at 2^31 ms, and fire at once beyond. */
@@ -88,7 +90,7 @@ export function configurationSchema(surroundings: Surroundings) {
 function listenSchema({ folder }: Surroundings) {
   const url = text("an address such as tcp://0.0.0.0:1078 or unix:/run/fived/fived.sock")
     .transform(endpointIn(folder, 0))
-    .meta({ examples: ["tcp://0.0.0.0:1078", "unix:/run/fived/fived.sock"] });
+    .meta({ title: "address", examples: ["tcp://0.0.0.0:1078", "unix:/run/fived/fived.sock"] });
   const listener = mapping({
     url: url.describe(`The address: ${ENDPOINT_FORMS}. Port 0 takes any free port.`),
     plaintext: flag()
@@ -99,8 +101,8 @@ function listenSchema({ folder }: Surroundings) {
   });
   const short = z
     .preprocess((value) => (typeof value === "string" || typeof value === "number" ? { url: value } : value), listener)
-    .meta({ [SHORT_FORM]: { type: "string" } });
-  return oneOrMany(short).superRefine((listeners, context) => {
+    .meta({ [SHORT_FORM]: { title: "address", type: "string" } });
+  return oneOrMany(short, LISTENERS_MAX).superRefine((listeners, context) => {
     const seen = new Set<string>();
     for (const [index, { url: endpoint }] of listeners.entries()) {
       const address = endpointText(endpoint);
@@ -144,10 +146,10 @@ function servicesSchema(surroundings: Surroundings) {
   const { folder } = surroundings;
   const to = text(ENDPOINT_FORMS)
     .transform(endpointIn(folder, 1))
-    .meta({ examples: ["tcp://127.0.0.1:8080", "unix:/run/app.sock"] });
+    .meta({ title: "address", examples: ["tcp://127.0.0.1:8080", "unix:/run/app.sock"] });
   const target = z
     .preprocess((value) => (Number.isInteger(value) ? String(value) : value), to)
-    .meta({ [SHORT_FORM]: { type: "integer", minimum: 1, maximum: 65_535 } });
+    .meta({ [SHORT_FORM]: { title: "port", type: "integer", minimum: 1, maximum: 65_535 } });
   const argument = text("text; put numbers in quotes").refine(
     (value) => !value.includes("\0"),
     "expected text without a NUL",
@@ -391,24 +393,28 @@ function limitsSchema() {
     attachesPerMinute: count(1, 1_000_000).prefault(10).describe("How often a session may be attached again."),
     proofsPerMinute: count(1, 1_000_000).prefault(10).describe("How many proofs of identity a session may ask for."),
     shutdown: duration().prefault("10s").describe("How long streams may go on when the server is told to end."),
-  }).transform(({ budget, initialCredit, window, logWindow, firstLine, betweenLines, handshake, connect, ...rest }) => {
-    const { sendQueue, stall, streamStall, shutdown, ...plain } = rest;
-    return {
-      ...plain,
-      budgetBytes: budget,
-      initialCreditBytes: initialCredit,
-      windowBytesMax: window,
-      logWindowBytesMax: logWindow,
-      sendQueueBytes: sendQueue,
-      firstLineMs: firstLine,
-      betweenLinesMs: betweenLines,
-      handshakeMs: handshake,
-      connectMs: connect,
-      stallMs: stall,
-      streamStallMs: streamStall,
-      shutdownMs: shutdown,
-    };
-  });
+  })
+    .superRefine(({ window, initialCredit }, context) => {
+      if (window < initialCredit) complain(context, ["window"], "expected at least initialCredit");
+    })
+    .transform(({ budget, initialCredit, window, logWindow, firstLine, betweenLines, handshake, connect, ...rest }) => {
+      const { sendQueue, stall, streamStall, shutdown, ...plain } = rest;
+      return {
+        ...plain,
+        budgetBytes: budget,
+        initialCreditBytes: initialCredit,
+        windowBytesMax: window,
+        logWindowBytesMax: logWindow,
+        sendQueueBytes: sendQueue,
+        firstLineMs: firstLine,
+        betweenLinesMs: betweenLines,
+        handshakeMs: handshake,
+        connectMs: connect,
+        stallMs: stall,
+        streamStallMs: streamStall,
+        shutdownMs: shutdown,
+      };
+    });
 }
 
 /** A mapping with exactly these keys. */
@@ -446,7 +452,7 @@ function dictionary<Value extends z.ZodType>(
 }
 
 /** One item, or a list of them. */
-function oneOrMany<Item extends z.ZodType>(item: Item, most = Number.MAX_SAFE_INTEGER) {
+function oneOrMany<Item extends z.ZodType>(item: Item, most: number) {
   const items = z.array(item).min(1, "expected at least one").max(most, `expected at most ${most}`);
   return z.preprocess((value) => (Array.isArray(value) ? value : [value]), items).meta({ [ONE_OR_MANY]: true });
 }
