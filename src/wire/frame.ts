@@ -150,13 +150,20 @@ export class FrameReader {
   #assembly: Uint8Array | undefined;
   #assembled = 0;
 
-  /** Adds octets. Where they lie right behind the ones before, in the same memory, a frame across both is still read in place. */
+  /**
+   * Adds octets. Where they lie right behind the ones before, in the same memory, a frame across both is still read in place. Read with
+   * {@link FrameReader.next} until undefined before adding more: what was not read then is copied.
+   */
   push(chunk: Uint8Array): void {
     const left = this.#bytes.length - this.#at;
     if (left > 0) {
       const start = this.#bytes.byteOffset + this.#at;
       if (chunk.buffer === this.#bytes.buffer && chunk.byteOffset === start + left) {
         this.#read(new Uint8Array(chunk.buffer, start, left + chunk.length));
+        return;
+      }
+      if (this.#assembly !== undefined || this.#holdsFrame(left)) {
+        this.#read(joined(this.#unread(), chunk));
         return;
       }
       this.detach();
@@ -168,7 +175,10 @@ export class FrameReader {
   detach(): void {
     const left = this.#bytes.length - this.#at;
     if (left > 0) {
-      // Here no assembly is under way: while one is, it takes every octet there is.
+      if (this.#assembly !== undefined || this.#holdsFrame(left)) {
+        this.#read(joined(this.#unread(), EMPTY));
+        return;
+      }
       this.#assembly = new Uint8Array(
         left < HEADER_BYTES ? HEADER_BYTES : HEADER_BYTES + this.#view.getUint16(this.#at + 2),
       );
@@ -177,6 +187,20 @@ export class FrameReader {
     }
     this.#bytes = EMPTY;
     this.#at = 0;
+  }
+
+  /** True when a whole frame lies there unread: the caller has not called {@link FrameReader.next} until undefined. */
+  #holdsFrame(left: number): boolean {
+    return left >= HEADER_BYTES && left >= HEADER_BYTES + this.#view.getUint16(this.#at + 2);
+  }
+
+  /** Takes everything that was pushed and not read. */
+  #unread(): Uint8Array {
+    const rest = this.#bytes.subarray(this.#at);
+    const assembly = this.#assembly;
+    if (assembly === undefined) return rest;
+    this.#assembly = undefined;
+    return joined(assembly.subarray(0, this.#assembled), rest);
   }
 
   /** The next frame, what is wrong with it, or undefined when more octets are needed. After an error nothing more can be read. */
@@ -222,6 +246,13 @@ export class FrameReader {
 }
 
 const EMPTY = new Uint8Array(0);
+
+function joined(first: Uint8Array, second: Uint8Array): Uint8Array {
+  const both = new Uint8Array(first.length + second.length);
+  both.set(first);
+  both.set(second, first.length);
+  return both;
+}
 
 /** What a type's header must look like: its flags, whether it names a stream, and the bounds of its payload. */
 interface Shape {
@@ -287,7 +318,8 @@ function decode(view: DataView, bytes: Uint8Array, at: number, size: number): Fr
       return { type: "data", seq, size, stream, offset: arg, fin, payload: bytes.subarray(body, end) };
     }
     case FrameType.open:
-      return { type: "open", seq, size, stream, credit: arg, request: bytes.slice(body, end) };
+      // Copied, as it is kept; not with slice(): of a Buffer that is no copy.
+      return { type: "open", seq, size, stream, credit: arg, request: new Uint8Array(bytes.subarray(body, end)) };
     case FrameType.reset:
       return { type: "reset", seq, size, stream, code: arg };
     case FrameType.credit:
