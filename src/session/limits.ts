@@ -82,8 +82,12 @@ export function gapMs(limits: SessionLimits): number {
   return deadPeerMs(limits) + limits.keepaliveMs;
 }
 
-/** Frames held out of order: more is no bonding but an attack on our memory. */
+/** Gaps in what came early: a sender changes connections less often than this while nothing is acknowledged (PROTOCOL §7.3). */
 export const GAPS_MAX = 64;
+/** Frames held out of order, however small: a connection that brings more is closed, and what it carried comes again. */
+export const HELD_FRAMES_MAX = 16_384;
+/** A connection that was heard so much later than the one in use is the better one: that one may be dying (D23, D24). */
+export const HEARD_LATER_MS = SECOND;
 /** Received octets are acknowledged after this long at the latest. */
 export const ACK_DELAY_MS = 50;
 /** Less credit than this is waited out for {@link DRIBBLE_MS}: else a peer could make us send single octets (F03). */

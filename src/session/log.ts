@@ -6,6 +6,7 @@
  * the log retains, and none are kept while it does not (one connection, no DETACHABLE: a loss ends the session anyway).
  * @module
  */
+import type { Range } from "../wire/index.ts";
 
 /** A frame in the log. */
 export interface Entry {
@@ -15,6 +16,8 @@ export interface Entry {
   readonly lent: boolean;
   /** The connection it last went out on; undefined while it waits to go (again). */
   connection: number | undefined;
+  /** The peer has it, out of order: it need not go again. */
+  held: boolean;
 }
 
 /** What we have said and the peer has not yet confirmed. */
@@ -25,8 +28,9 @@ export class Log {
   #entries: Entry[] = [];
   /** Index of the oldest entry: trimming moves it, and the array is cut now and then. */
   #first = 0;
-  /** Entries that wait to go out again, in log order. */
+  /** Entries that wait to go out again, in log order, from `#againAt` on. */
   #again: Entry[] = [];
+  #againAt = 0;
 
   constructor(retain: boolean) {
     this.#retain = retain;
@@ -49,7 +53,7 @@ export class Log {
 
   /** Gives a frame its place. Its header already says `seq` = {@link Log.end}. */
   append(frame: Uint8Array, lent: boolean, connection: number): Entry {
-    const entry: Entry = { seq: this.#end, frame, lent, connection };
+    const entry: Entry = { seq: this.#end, frame, lent, connection, held: false };
     this.#end += frame.length;
     if (this.#retain) this.#entries.push(entry);
     return entry;
@@ -69,11 +73,26 @@ export class Log {
       release(entry);
       this.#first++;
     }
-    if (this.#first > 512) {
+    // What is forgotten must not be kept alive: at most half of the array is, so each entry moves once.
+    if (this.#first > 0 && this.#first * 2 >= this.#entries.length) {
       this.#entries = this.#entries.slice(this.#first);
       this.#first = 0;
     }
     return true;
+  }
+
+  /** The peer names what it holds out of order, in ascending ranges. */
+  hold(ranges: readonly Range[]): void {
+    let at = this.#first;
+    for (const { start, end } of ranges) {
+      for (let entry = this.#entries[at]; entry !== undefined && entry.seq < end; entry = this.#entries[++at])
+        if (entry.seq >= start && entry.seq + entry.frame.length <= end) entry.held = true;
+    }
+  }
+
+  /** The connection that carries the oldest frame not yet confirmed: it is the one to suspect when nothing is confirmed. */
+  get oldestOn(): number | undefined {
+    return this.#entries[this.#first]?.connection;
   }
 
   /** What went out on this connection and is not confirmed has to go again. */
@@ -82,22 +101,27 @@ export class Log {
       const entry = this.#entries[at];
       if (entry?.connection === connection) entry.connection = undefined;
     }
-    this.#again = this.#entries.slice(this.#first).filter((entry) => entry.connection === undefined);
+    this.#again = this.#entries.slice(this.#first).filter((entry) => entry.connection === undefined && !entry.held);
+    this.#againAt = 0;
   }
 
   /** The oldest frame that has to go again, if any; it counts as sent on that connection. */
   resend(connection: number): Entry | undefined {
-    for (let entry = this.#again.shift(); entry !== undefined; entry = this.#again.shift()) {
-      if (entry.seq + entry.frame.length <= this.#acknowledged) continue; // confirmed meanwhile
+    while (this.#againAt < this.#again.length) {
+      const entry = this.#again[this.#againAt++];
+      // One that was confirmed meanwhile was released: its memory may hold something else by now.
+      if (entry === undefined || entry.held || entry.seq + entry.frame.length <= this.#acknowledged) continue;
       entry.connection = connection;
       return entry;
     }
+    this.#again = [];
+    this.#againAt = 0;
     return undefined;
   }
 
   /** True while something waits to go again. */
   get replaying(): boolean {
-    return this.#again.length > 0;
+    return this.#againAt < this.#again.length;
   }
 
   /** Forgets everything, releasing what was lent: the session is over. */
@@ -109,5 +133,6 @@ export class Log {
     this.#entries = [];
     this.#first = 0;
     this.#again = [];
+    this.#againAt = 0;
   }
 }

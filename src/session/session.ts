@@ -27,6 +27,7 @@ import {
   HEADER_BYTES,
   PAYLOAD_BYTES_MAX,
   PAYLOAD_BYTES_MIN,
+  REQUEST_BYTES_MAX,
   type SequencedContent,
   type SequencedFrame,
   Setting,
@@ -38,7 +39,9 @@ import { Inbox } from "./inbox.ts";
 import {
   ACK_DELAY_MS,
   deadPeerMs,
+  GAPS_MAX,
   gapMs,
+  HEARD_LATER_MS,
   INITIAL_CREDIT_BYTES,
   LOG_WINDOW_BYTES,
   ROUND_TRIP_MS_ASSUMED,
@@ -70,6 +73,8 @@ export type Output =
   | { readonly type: "writable"; readonly stream: number }
   | { readonly type: "over"; readonly stream: number }
   | { readonly type: "disconnect"; readonly connection: number; readonly code: number; readonly reason: string }
+  /** The peer has told its limits. */
+  | { readonly type: "ready" }
   | { readonly type: "goingAway"; readonly code: number; readonly reason: string }
   | { readonly type: "ended"; readonly code: number; readonly reason: string; readonly byPeer: boolean };
 
@@ -83,12 +88,17 @@ export interface SessionOptions {
 
 interface Connection {
   readonly id: number;
+  readonly since: number;
   readonly reader: FrameReader;
   room: number;
   /** Since when it has taken nothing although something waits. */
   blockedSince: number | undefined;
   heardAt: number;
   readonly pings: Bucket;
+  /** A well-formed frame was heard on it: what is wrong from then on is no other protocol (abuse case M20). */
+  spoken: boolean;
+  /** Another connection was lost: what was acknowledged there is said again here. */
+  owesAcknowledgement: boolean;
   /** Only the latest question is answered: a flood of them queues nothing (R06). */
   answer: number | undefined;
   /** A question of ours is to be asked; what was last asked, and when. */
@@ -102,12 +112,16 @@ type Control = Exclude<SequencedContent, { type: "data" | "credit" | "skippedInL
 
 /** Smallest growth of a credit that is worth its frame, as a part of the window (F03). */
 const CREDIT_PART_MIN = 1 / 8;
-/** SETTINGS that may be said again without cause for suspicion: limits are raised once or twice in a session's life. */
-const SETTINGS_FREE = 10;
+/** Streams one may open before the peer has told how many it allows (PROTOCOL §6.4). */
+const STREAMS_UNHEARD = 8;
 /** Stream numbers are 32 bits wide. */
 const STREAM_MAX = 0xffff_ffff;
 /** Room in the peer's log window that DATA leaves for control frames. */
 const CONTROL_RESERVE_BYTES = 4_096;
+/** What the largest control frame takes in it, and the END that must always be allowed. */
+const CONTROL_BYTES_MAX = HEADER_BYTES + REQUEST_BYTES_MAX + HEADER_BYTES;
+/** Control frames already said are forgotten when there are so many of them. */
+const CONTROLS_SAID_MAX = 64;
 
 /** One end of a session. */
 export class Session {
@@ -127,8 +141,8 @@ export class Session {
   #controls: Control[] = [];
   #controlAt = 0;
   #creditDue = new Set<Stream>();
-  /** Streams of ours that were reset: the peer's frames already under way are no fault. */
-  #tombstones = new Set<number>();
+  /** Streams that we have reset: the octets of the peer's that may have been under way are no fault. */
+  #tombstones = new Map<number, number>();
 
   #nextStream: number;
   #lastPeerStream = 0;
@@ -144,15 +158,32 @@ export class Session {
   readonly #dribbling = new Set<Stream>();
 
   /** What the peer has told of itself; until then what everybody must accept. */
-  #peer = { heard: false, payload: PAYLOAD_BYTES_MIN, streams: 100, credit: CREDIT_UNHEARD, log: LOG_WINDOW_BYTES };
-  #settingsHeard = 0;
+  #peer = {
+    heard: false,
+    payload: PAYLOAD_BYTES_MIN,
+    streams: STREAMS_UNHEARD,
+    credit: CREDIT_UNHEARD,
+    window: LOG_WINDOW_BYTES,
+    /** Log limit: position up to which we may speak. */
+    log: LOG_WINDOW_BYTES,
+  };
 
   #window = LOG_WINDOW_BYTES;
   #inboxLimit = LOG_WINDOW_BYTES;
+  /** What our last ACK has said. PING says it too, but not the limit: it takes no ACK's place. */
   #acknowledged = 0;
   #acknowledgeAt = Number.POSITIVE_INFINITY;
+  /** Position and time from which the use of the log window is measured. */
+  #windowFrom = 0;
   #windowAt: number;
+  /** What peers were told they may send on a stream they open; never less than before. */
+  #announcedCredit: number;
   #everConnected = 0;
+  /** Since when somebody was there at both ends without a pause: silence before that is nobody's fault. */
+  #attendedAt: number;
+  /** The connection that sequenced frames last went out on, and our log's end at each change while that is not acknowledged. */
+  #spokeOn: number | undefined;
+  #changes: number[] = [];
   #gapSince: number | undefined;
   #progressAt: number;
 
@@ -169,7 +200,9 @@ export class Session {
     this.#now = now;
     this.#windowAt = now;
     this.#progressAt = now;
-    this.#sweepAt = now + options.limits.keepaliveMs;
+    this.#attendedAt = now;
+    this.#announcedCredit = creditOf(options.limits);
+    this.#sweepAt = now + this.#sweepMs;
     this.#sendSettings();
   }
 
@@ -212,8 +245,10 @@ export class Session {
   /** Time at which {@link Session.handle} wants a "tick". */
   get deadline(): number {
     if (this.#ended !== undefined) return Number.POSITIVE_INFINITY;
-    let at = Math.min(this.#sweepAt, this.#acknowledgeAt);
-    if (this.#gapSince !== undefined) at = Math.min(at, this.#gapSince + gapMs(this.#limits));
+    let at = this.#sweepAt;
+    if (this.#acknowledgeAt < at && this.#best !== undefined) at = this.#acknowledgeAt;
+    if (this.#gapSince !== undefined && this.#connections.size > 0)
+      at = Math.min(at, Math.max(this.#gapSince, this.#attendedAt) + gapMs(this.#limits));
     for (const stream of this.#dribbling) at = Math.min(at, stream.dribbleAt);
     return at;
   }
@@ -244,13 +279,17 @@ export class Session {
     this.#everConnected++;
     if (!this.#options.retain && this.#everConnected > 1)
       throw new Error("A session that retains nothing has one connection in its life");
+    if (this.#connections.size === 0) this.#attendedAt = this.#now;
     this.#connections.set(id, {
       id,
+      since: this.#now,
       reader: new FrameReader(),
       room: 0,
       blockedSince: undefined,
       heardAt: this.#now,
       pings: new Bucket(this.#limits.pings, this.#now),
+      spoken: false,
+      owesAcknowledgement: false,
       answer: undefined,
       asking: true,
       asked: undefined,
@@ -270,12 +309,16 @@ export class Session {
     if (!this.#options.retain) return this.#finish(Code.UNAVAILABLE, "the connection was lost", false);
     this.#log.lost(id);
     // The last acknowledgement may have gone with it: without saying it again the peer's log would never drain (D23).
-    this.#acknowledged = -1;
-    this.#acknowledgeAt = this.#now;
+    for (const connection of this.#connections.values()) connection.owesAcknowledgement = true;
+    if (this.#connections.size === 0) this.#acknowledgeAt = this.#now;
   }
 
   #tick(): void {
-    if (this.#gapSince !== undefined && this.#now - this.#gapSince >= gapMs(this.#limits))
+    // We were stopped meanwhile: what was not heard then says nothing about the peer (S05).
+    const overslept = this.#now - this.#sweepAt >= this.#limits.keepaliveMs;
+    if (overslept) this.#attendedAt = this.#now;
+    const gapSince = this.#gapSince === undefined ? this.#now : Math.max(this.#gapSince, this.#attendedAt);
+    if (this.#connections.size > 0 && this.#now - gapSince >= gapMs(this.#limits))
       return this.#fault(Code.SEQ, "a part of your log never came");
     for (const stream of this.#dribbling) {
       if (stream.dribbleAt > this.#now) continue;
@@ -283,26 +326,46 @@ export class Session {
       this.#wake(stream);
     }
     if (this.#now < this.#sweepAt) return;
-    this.#sweepAt = this.#now + this.#limits.keepaliveMs;
-    for (const connection of this.#connections.values()) this.#checkLife(connection);
+    this.#sweepAt = this.#now + this.#sweepMs;
+    if (this.#connections.size === 0) return; // parked: how long it may be is the owner's business
+    for (const connection of this.#connections.values()) {
+      if (overslept) connection.asking = true;
+      this.#checkLife(connection);
+    }
     for (const stream of this.#streams.values()) {
       // Keepalives are no progress: only octets of the stream itself are (F01).
       const stuck = stream.queuedBytes > 0 || stream.wanting || stream.finished || stream.ending === "sent";
-      if (stuck && !stream.over && this.#now - stream.movedAt >= this.#limits.streamStallMs)
-        this.#kill(stream, Code.TIMEOUT);
+      const since = Math.max(stream.movedAt, this.#attendedAt);
+      if (stuck && !stream.over && this.#now - since >= this.#limits.streamStallMs) this.#kill(stream, Code.TIMEOUT);
     }
   }
 
   #checkLife(connection: Connection): void {
-    const silence = this.#now - connection.heardAt;
-    const full = connection.blockedSince !== undefined && this.#now - connection.blockedSince >= this.#limits.stallMs;
-    const unheard = this.#log.unacknowledged > 0 && this.#now - this.#progressAt >= this.#limits.stallMs;
+    const { stallMs, keepaliveMs } = this.#limits;
+    const since = Math.max(connection.since, this.#attendedAt);
+    const silence = this.#now - Math.max(connection.heardAt, since);
+    const blockedSince = connection.blockedSince ?? this.#now;
+    const full = this.#now - Math.max(blockedSince, since) >= stallMs;
+    // Of several connections only the one with the oldest frame is to blame: the others' cannot be acknowledged before it.
+    const blamed = !this.#options.retain || this.#log.oldestOn === connection.id;
+    const unheard = blamed && this.#log.unacknowledged > 0 && this.#now - Math.max(this.#progressAt, since) >= stallMs;
     if (silence >= deadPeerMs(this.#limits) || full || unheard) {
       const reason = full ? "nothing was taken" : unheard ? "nothing was acknowledged" : "nothing was heard";
       this.#disconnect(connection, this.flooded ? Code.CALM : Code.TIMEOUT, reason);
-    } else if (silence >= this.#limits.keepaliveMs - 1) {
-      connection.asking = true;
+      if (unheard) this.#progressAt = this.#now; // the next connection that has to carry it gets its time
+    } else if (silence >= keepaliveMs - 1) {
+      connection.asking ||= connection.asked === undefined || this.#now - connection.asked.at >= keepaliveMs - 1;
     }
+  }
+
+  /** Octets of a frame that a connection has only given the start of, and that still lie where they were received. */
+  incomplete(connection: number): number {
+    return this.#connections.get(connection)?.reader.incomplete ?? 0;
+  }
+
+  /** The {@link Session.incomplete} octets lie here now; what is received next follows them there. */
+  moved(connection: number, to: Uint8Array): void {
+    this.#connections.get(connection)?.reader.move(to);
   }
 
   // ---- the application ----------------------------------------------------------------------------------------------------------
@@ -316,6 +379,7 @@ export class Session {
     if (!this.openable) return undefined;
     const id = this.#nextStream;
     this.#nextStream += 2;
+    if (this.#nextStream > STREAM_MAX) this.goAway(Code.NO_ERROR, "stream numbers are used up", now);
     const stream = this.#admit(new Stream(id, false, this.#peer.credit, this.#windowForOurs, now));
     this.#ourStreams++;
     this.#control({ type: "open", stream: id, credit: stream.granted, request });
@@ -333,7 +397,7 @@ export class Session {
     return 0;
   }
 
-  /** Queues a copy of these octets. More than {@link Session.sendable} waits for credit without bound: callers ask first. */
+  /** Queues a copy of these octets. More than {@link Session.sendable} waits for credit, and nothing bounds it: callers ask first. */
   send(id: number, payload: Uint8Array, now: number): void {
     this.#now = now;
     const stream = this.#streams.get(id);
@@ -350,7 +414,7 @@ export class Session {
   lend(id: number, frame: Uint8Array, now: number): void {
     this.#now = now;
     const stream = this.#streams.get(id);
-    if (stream === undefined || stream.dead || stream.ending !== "open") {
+    if (stream === undefined || stream.dead || stream.ending !== "open" || frame.length === HEADER_BYTES) {
       this.#emit({ type: "released", memory: frame });
       return;
     }
@@ -385,6 +449,7 @@ export class Session {
     const stream = this.#streams.get(id);
     if (stream === undefined) return;
     stream.consumed += bytes;
+    stream.movedAt = now;
     if (stream.dead || stream.finished) return;
     const outstanding = stream.granted - stream.consumed;
     if (outstanding > stream.window / 2) return;
@@ -433,6 +498,15 @@ export class Session {
   raise(limits: SessionLimits, now: number): void {
     this.#now = now;
     this.#limits = limits;
+    this.#announcedCredit = Math.max(this.#announcedCredit, creditOf(limits));
+    // The peer takes it for the streams it has open, too.
+    for (const stream of this.#streams.values()) {
+      const more = this.#announcedCredit - stream.granted;
+      if (!stream.openedByPeer || more <= 0) continue;
+      stream.granted += more;
+      stream.window += more;
+      this.#windows += more;
+    }
     this.#sendSettings();
   }
 
@@ -447,8 +521,9 @@ export class Session {
       const frame = connection.reader.next();
       if (frame === undefined) break;
       if (frame.type === "error") return this.#malformed(connection, frame);
+      connection.spoken = true;
       if ("received" in frame) this.#unsequenced(connection, frame);
-      else this.#sequenced(frame);
+      else this.#sequenced(connection, frame);
       if (this.#ended !== undefined || connection.closing !== undefined) return;
     }
     if (!kept) connection.reader.detach();
@@ -457,8 +532,8 @@ export class Session {
 
   #malformed(connection: Connection, error: FrameError): void {
     const code = Code[error.code];
-    // A frame that had a place in the log leaves a hole nobody can fill, unless the peer can say it again on another connection.
-    if (error.sequenced && error.code === "UNSUPPORTED") return this.#fault(code, error.detail);
+    // Another connection may bring a broken frame whole, but none brings one that we do not know in another form.
+    if (error.sequenced && error.code === "UNSUPPORTED" && connection.spoken) return this.#fault(code, error.detail);
     this.#disconnect(connection, code, error.detail);
   }
 
@@ -466,9 +541,11 @@ export class Session {
     if (frame.received > this.#log.acknowledged) this.#progressAt = this.#now;
     if (!this.#log.acknowledge(frame.received, (entry) => this.#release(entry)))
       return this.#fault(Code.PROTOCOL, "you acknowledge what was never said");
+    while ((this.#changes[0] ?? Number.POSITIVE_INFINITY) <= this.#log.acknowledged) this.#changes.shift();
     switch (frame.type) {
       case "ack":
         this.#peer.log = Math.max(this.#peer.log, frame.limit);
+        if (frame.held.length > 0) this.#log.hold(frame.held);
         return;
       case "ping":
         if (frame.reply) {
@@ -490,23 +567,27 @@ export class Session {
     }
   }
 
-  #sequenced(frame: SequencedFrame): void {
+  #sequenced(connection: Connection, frame: SequencedFrame): void {
     const arrival = this.#inbox.place(frame, this.#inboxLimit);
     switch (arrival) {
       case "next":
-        this.#apply(frame);
-        this.#advance(frame.size);
-        break;
+        this.#takeTurn(frame);
+        return this.#advance(frame);
       case "early":
         // With one connection in all its life nothing can be under way elsewhere: the gap will never close.
         if (this.#everConnected === 1) return this.#fault(Code.SEQ, "a frame is missing in your log");
         this.#gapSince ??= this.#now;
-        this.#deliverEarly();
-        break;
+        this.#acknowledgeAt = Math.min(this.#acknowledgeAt, this.#now + ACK_DELAY_MS); // it names what is held
+        if (frame.type === "data") this.#deliverEarly(frame.stream);
+        return;
       case "duplicate":
-        break;
+        // The peer has lost what we said of it: with the acknowledgement, on a connection whose end we have not noticed.
+        this.#acknowledgeAt = Math.min(this.#acknowledgeAt, this.#now + ACK_DELAY_MS);
+        return;
+      case "full":
+        return this.#disconnect(connection, Code.CALM, "too many frames came early");
       case "SEQ":
-        return this.#fault(Code.SEQ, "frames overlap, or too many came early");
+        return this.#fault(Code.SEQ, "frames overlap, or leave too many gaps");
       case "FLOW_CONTROL":
         return this.#fault(Code.FLOW_CONTROL, "you speak beyond the log window");
       default:
@@ -514,25 +595,30 @@ export class Session {
     }
   }
 
-  #advance(size: number): void {
-    for (let early = this.#inbox.advance(size); early !== undefined; early = this.#inbox.advance(early.frame.size)) {
-      if (this.#ended !== undefined) return;
-      if (!early.delivered) this.#apply(early.frame);
+  /** A frame's effect, when its turn has come. */
+  #takeTurn(frame: SequencedFrame): void {
+    this.#apply(frame);
+    if (this.#inbox.gap && (frame.type === "data" || frame.type === "open")) this.#deliverEarly(frame.stream);
+  }
+
+  #advance(frame: SequencedFrame): void {
+    let next = this.#inbox.advance(frame.size);
+    while (next !== undefined && this.#ended === undefined) {
+      if (!next.delivered) this.#takeTurn(next.frame);
+      next = this.#inbox.advance(next.frame.size);
     }
-    if (!this.#inbox.gap) this.#gapSince = undefined;
-    else this.#deliverEarly();
+    // Each step forward closes a gap: the next one gets its time.
+    this.#gapSince = this.#inbox.gap ? this.#now : undefined;
   }
 
   /** DATA of a stream that is already open need not wait for other streams' frames (PROTOCOL §7.4). */
-  #deliverEarly(): void {
-    for (const early of this.#inbox.early) {
-      const frame = early.frame;
-      if (early.delivered || frame.type !== "data") continue;
-      const stream = this.#streams.get(frame.stream);
-      if (stream === undefined || stream.received !== frame.offset) continue;
-      early.delivered = true;
-      this.#apply(frame);
-      if (this.#ended !== undefined) return;
+  #deliverEarly(id: number): void {
+    for (;;) {
+      const stream = this.#streams.get(id);
+      if (stream === undefined || stream.dead || this.#ended !== undefined) return;
+      const frame = this.#inbox.deliver(id, stream.received);
+      if (frame === undefined) return;
+      this.#applyData(frame);
     }
   }
 
@@ -564,7 +650,7 @@ export class Session {
 
   #applyData(frame: Extract<SequencedFrame, { type: "data" }>): void {
     const stream = this.#streams.get(frame.stream);
-    if (stream === undefined || stream.dead) return this.#strayData(frame.stream);
+    if (stream === undefined || stream.over) return this.#strayData(frame.stream, frame.payload.length);
     if (stream.finished) return this.#offend(stream, Code.STREAM_STATE);
     if (frame.offset !== stream.received) return this.#fault(Code.SEQ, "a stream's offset does not follow its octets");
     const octets = frame.payload.length;
@@ -584,9 +670,11 @@ export class Session {
     if (stream.over) this.#emit({ type: "over", stream: stream.id });
   }
 
-  #strayData(id: number): void {
+  #strayData(id: number, octets: number): void {
     if (this.#isIdle(id)) return this.#fault(Code.STREAM_STATE, "data on a stream that was never opened");
-    if (!this.#tombstones.has(id)) this.#glitch(1);
+    const excused = this.#tombstones.get(id) ?? 0;
+    if (excused === 0) return this.#glitch(1);
+    this.#tombstones.set(id, Math.max(excused - Math.max(octets, 1), 0));
   }
 
   #applyOpen(id: number, credit: number, request: Uint8Array): void {
@@ -594,12 +682,12 @@ export class Session {
       return this.#fault(Code.PROTOCOL, "a stream's number is not yours, or not higher than the last");
     this.#lastPeerStream = id;
     if (id > this.#lastTaken || this.#peerStreams >= this.#limits.streams) {
-      this.#bury(id);
+      this.#bury(id, this.#announcedCredit);
       this.#control({ type: "reset", stream: id, code: Code.REFUSED });
       this.#glitch(1);
       return;
     }
-    this.#admit(new Stream(id, true, credit, this.#windowForTheirs, this.#now));
+    this.#admit(new Stream(id, true, credit, this.#announcedCredit, this.#now));
     this.#peerStreams++;
     this.#emit({ type: "opened", stream: id, request });
   }
@@ -612,7 +700,12 @@ export class Session {
     }
     if (limit <= stream.credit) return; // overtaken by a later one: the highest counts
     if (limit - stream.credit < INITIAL_CREDIT_BYTES * CREDIT_PART_MIN) this.#glitch(1);
-    stream.credit = limit;
+    this.#grant(stream, limit);
+  }
+
+  #grant(stream: Stream, limit: number): void {
+    stream.grant(limit, this.#now);
+    if (stream.ready) this.#schedule.add(stream, this.#now);
     this.#wake(stream);
   }
 
@@ -622,16 +715,19 @@ export class Session {
       if (this.#isIdle(id)) this.#fault(Code.STREAM_STATE, "reset of a stream that was never opened");
       return;
     }
-    if (stream.dead) return;
+    if (stream.over) return; // sent before our last octets had arrived: here all is done
     // Rapid reset: asking and taking back before any answer costs us work and the peer nothing (R01).
     if (stream.openedByPeer && stream.sent === 0) this.#glitch(10);
+    if (this.#ended !== undefined) return;
     this.#die(stream);
-    this.#emit({ type: "reset", stream: id, code });
+    // "I read no more" makes sense only behind an end of its own (PROTOCOL §8.3).
+    this.#emit({ type: "reset", stream: id, code: code === Code.NO_ERROR && !stream.finished ? Code.CANCEL : code });
   }
 
   #applyGoAway(lastStream: number, code: number, reason: string): void {
+    if (this.#lastTakenByPeer !== Number.POSITIVE_INFINITY) this.#glitch(1);
     // A higher number than before is an older GOAWAY that came late: the lowest counts.
-    if (lastStream >= this.#lastTakenByPeer) return this.#glitch(1);
+    if (lastStream >= this.#lastTakenByPeer || this.#ended !== undefined) return;
     this.#lastTakenByPeer = lastStream;
     this.#emit({ type: "goingAway", code, reason });
     for (const stream of this.#streams.values()) {
@@ -642,9 +738,9 @@ export class Session {
   }
 
   #applySettings(entries: ReadonlyMap<number, number>): void {
+    if (!this.#peer.heard) this.#emit({ type: "ready" });
+    if (this.#peer.heard) this.#glitch(10);
     this.#peer.heard = true;
-    this.#settingsHeard++;
-    if (this.#settingsHeard > SETTINGS_FREE) this.#glitch(50);
     for (const [id, value] of entries) {
       switch (id) {
         case Setting.payloadBytesMax:
@@ -656,11 +752,12 @@ export class Session {
           this.#peer.streams = value;
           break;
         case Setting.initialCredit:
-          if (value < INITIAL_CREDIT_BYTES) return this.#fault(Code.PROTOCOL, `an initial credit of ${value}`);
+          if (value < this.#peer.credit) return this.#fault(Code.PROTOCOL, `an initial credit of ${value}`);
           this.#raiseInitialCredit(value);
           break;
         case Setting.logWindow:
-          if (value < LOG_WINDOW_BYTES) return this.#fault(Code.PROTOCOL, `a log window of ${value}`);
+          if (value < this.#peer.window) return this.#fault(Code.PROTOCOL, `a log window of ${value}`);
+          this.#peer.window = value;
           this.#peer.log = Math.max(this.#peer.log, value);
           break;
         default: // connections and idle time are the opener's business; unknown ones are ignored (PROTOCOL §6.4)
@@ -669,11 +766,9 @@ export class Session {
   }
 
   #raiseInitialCredit(value: number): void {
-    this.#peer.credit = Math.max(this.#peer.credit, value);
+    this.#peer.credit = value;
     for (const stream of this.#streams.values()) {
-      if (stream.openedByPeer || stream.credit >= value) continue;
-      stream.credit = value;
-      this.#wake(stream);
+      if (!stream.openedByPeer && stream.credit < value) this.#grant(stream, value);
     }
   }
 
@@ -695,50 +790,74 @@ export class Session {
 
   /** Emits the next frame to be sent, if any can be. */
   #speak(): boolean {
+    if (this.#ended !== undefined) return false;
     for (const connection of this.#connections.values()) {
-      if (connection.closing !== undefined || this.#ended !== undefined) continue;
+      if (connection.closing !== undefined) continue;
       if (connection.room <= 0) {
         if (this.#waiting) connection.blockedSince ??= this.#now;
-        continue;
-      }
-      if (this.#speakOn(connection)) return true;
+      } else if (connection.answer !== undefined) {
+        const opaque = connection.answer;
+        connection.answer = undefined;
+        return this.#sayUnsequenced(connection, { type: "ping", received: this.#inbox.received, opaque, reply: true });
+      } else if (connection.owesAcknowledgement) return this.#acknowledge(connection);
     }
-    return false;
+    const best = this.#best;
+    if (best === undefined) return false;
+    // Acknowledging comes before everything else that may take long: two ends that both have much to repeat would starve each other.
+    if (this.#acknowledgeAt <= this.#now) return this.#acknowledge(best);
+    const speaker = this.#speaker(best);
+    if (speaker !== undefined && (this.#speakAgain(speaker) || this.#speakControl(speaker))) return true;
+    for (const connection of this.#connections.values()) if (connection.asking && this.#ask(connection)) return true;
+    return speaker !== undefined && this.#speakData(speaker);
   }
 
   get #waiting(): boolean {
     return !this.#schedule.empty || this.#controlAt < this.#controls.length || this.#log.replaying;
   }
 
-  #speakOn(connection: Connection): boolean {
-    if (connection.answer !== undefined) {
-      const opaque = connection.answer;
-      connection.answer = undefined;
-      return this.#sayUnsequenced(connection, { type: "ping", received: this.#inbox.received, opaque, reply: true });
+  /** The connection to speak on: the one in use, unless it is full, or another was heard a good while later. */
+  get #best(): Connection | undefined {
+    let best: Connection | undefined;
+    for (const connection of this.#connections.values()) {
+      if (connection.closing !== undefined || connection.room <= 0) continue;
+      if (best === undefined || worth(connection, this.#spokeOn) > worth(best, this.#spokeOn)) best = connection;
     }
-    const again = this.#log.resend(connection.id);
-    if (again !== undefined) {
-      this.#transmit(connection, again.frame);
-      return true;
-    }
-    if (this.#speakControl(connection)) return true;
-    if (connection.asking) {
-      const opaque = Math.floor(this.#now);
-      connection.asking = false;
-      connection.asked = { opaque, at: this.#now };
-      return this.#sayUnsequenced(connection, { type: "ping", received: this.#inbox.received, opaque, reply: false });
-    }
-    if (this.#acknowledgeAt <= this.#now) return this.#acknowledge(connection);
-    return this.#speakData(connection);
+    return best;
+  }
+
+  /**
+   * The connection for frames of our log. Each change of connections may leave a gap at the peer, who bears so many and no more: then
+   * the one in use has to do until something is acknowledged.
+   */
+  #speaker(best: Connection): Connection | undefined {
+    if (best.id === this.#spokeOn || this.#changes.length < GAPS_MAX - 1) return best;
+    const inUse = this.#spokeOn === undefined ? undefined : this.#connections.get(this.#spokeOn);
+    if (inUse === undefined || inUse.closing !== undefined) return best;
+    return inUse.room > 0 ? inUse : undefined;
+  }
+
+  #speakAgain(connection: Connection): boolean {
+    const entry = this.#log.resend(connection.id);
+    if (entry === undefined) return false;
+    this.#sayLogged(connection, entry.frame);
+    return true;
+  }
+
+  #ask(connection: Connection): boolean {
+    if (connection.closing !== undefined || connection.room <= 0) return false;
+    const opaque = Math.floor(this.#now);
+    connection.asking = false;
+    connection.asked = { opaque, at: this.#now };
+    return this.#sayUnsequenced(connection, { type: "ping", received: this.#inbox.received, opaque, reply: false });
   }
 
   #speakControl(connection: Connection): boolean {
-    if (this.#log.end + HEADER_BYTES > this.#peer.log) return false;
+    if (this.#log.end + CONTROL_BYTES_MAX > this.#peer.log) return false;
     const control = this.#controls[this.#controlAt];
     if (control !== undefined) {
       this.#controlAt++;
-      if (this.#controlAt === this.#controls.length) {
-        this.#controls = [];
+      if (this.#controlAt === this.#controls.length || this.#controlAt > CONTROLS_SAID_MAX) {
+        this.#controls = this.#controls.slice(this.#controlAt);
         this.#controlAt = 0;
       }
       this.#saySequenced(connection, control);
@@ -760,7 +879,7 @@ export class Session {
     const stream = this.#schedule.next();
     if (stream === undefined) return false;
     const chunk = stream.take(this.#now);
-    const last = stream.queuedBytes === 0 && stream.ending === "due";
+    const last = stream.drained && stream.ending === "due";
     const memory = chunk === undefined ? new Uint8Array(HEADER_BYTES) : chunk.memory;
     const frame = chunk === undefined || chunk.used === memory.length ? memory : memory.subarray(0, chunk.used);
     writeDataHeader(frame, stream.id, this.#log.end, stream.sent, last);
@@ -776,13 +895,23 @@ export class Session {
   }
 
   #acknowledge(connection: Connection): boolean {
-    // The quarter window that triggers an acknowledgement came within a round trip: the log window is what holds the peer back.
-    const moved = this.#inbox.received - this.#acknowledged;
-    if (moved >= this.#window / 4 && this.#now - this.#windowAt < this.#roundTrip)
-      this.#window = Math.min(this.#window * 2, this.#limits.logWindowBytesMax);
-    this.#windowAt = this.#now;
+    this.#measureWindow();
+    this.#acknowledged = this.#inbox.received;
+    this.#acknowledgeAt = Number.POSITIVE_INFINITY;
     this.#inboxLimit = Math.max(this.#inboxLimit, this.#inbox.received + this.#window);
-    return this.#sayUnsequenced(connection, { type: "ack", received: this.#inbox.received, limit: this.#inboxLimit });
+    connection.owesAcknowledgement = false;
+    const { received, ranges: held } = this.#inbox;
+    return this.#sayUnsequenced(connection, { type: "ack", received, limit: this.#inboxLimit, held });
+  }
+
+  /** Half a window within one round trip: the log window is what holds the peer back. */
+  #measureWindow(): void {
+    const used = this.#inbox.received - this.#windowFrom >= this.#window / 2;
+    const inTime = this.#now - this.#windowAt < this.#roundTrip;
+    if (!used && inTime) return;
+    if (used && inTime) this.#window = Math.min(this.#window * 2, this.#limits.logWindowBytesMax);
+    this.#windowFrom = this.#inbox.received;
+    this.#windowAt = this.#now;
   }
 
   #acknowledgeSoon(): void {
@@ -793,8 +922,6 @@ export class Session {
   }
 
   #sayUnsequenced(connection: Connection, frame: UnsequencedFrame): boolean {
-    this.#acknowledged = this.#inbox.received;
-    this.#acknowledgeAt = Number.POSITIVE_INFINITY;
     this.#transmit(connection, encodeUnsequenced(frame));
     return true;
   }
@@ -806,8 +933,16 @@ export class Session {
   #append(connection: Connection, frame: Uint8Array, lent: boolean): Entry {
     if (this.#log.unacknowledged === 0) this.#progressAt = this.#now; // from here on we wait for a sign of progress
     const entry = this.#log.append(frame, lent, connection.id);
-    this.#transmit(connection, frame);
+    this.#sayLogged(connection, frame);
     return entry;
+  }
+
+  #sayLogged(connection: Connection, frame: Uint8Array): void {
+    if (this.#spokeOn !== connection.id) {
+      if (this.#spokeOn !== undefined) this.#changes.push(this.#log.end);
+      this.#spokeOn = connection.id;
+    }
+    this.#transmit(connection, frame);
   }
 
   #transmit(connection: Connection, bytes: Uint8Array): void {
@@ -821,7 +956,7 @@ export class Session {
     const entries = new Map<number, number>([
       [Setting.payloadBytesMax, PAYLOAD_BYTES_MAX],
       [Setting.streamsMax, this.#limits.streams],
-      [Setting.initialCredit, this.#windowForTheirs],
+      [Setting.initialCredit, this.#announcedCredit],
       [Setting.logWindow, LOG_WINDOW_BYTES],
       [Setting.connectionsMax, this.#limits.connections],
       [Setting.idleSeconds, Math.ceil(deadPeerMs(this.#limits) / 1_000)],
@@ -829,16 +964,16 @@ export class Session {
     this.#control({ type: "settings", entries });
   }
 
-  /** What the peer may send on a stream it opens: as announced. */
-  get #windowForTheirs(): number {
-    return Math.max(this.#limits.initialCreditBytes, INITIAL_CREDIT_BYTES);
-  }
-
   /** What the peer may send on a stream we open: generous while few are open, as most bytes flow towards who asks. */
   get #windowForOurs(): number {
     const share = this.#limits.budgetBytes / 32;
     const free = this.#windows + share <= this.#limits.budgetBytes;
     return free ? Math.max(share, INITIAL_CREDIT_BYTES) : INITIAL_CREDIT_BYTES;
+  }
+
+  /** How often deadlines are looked at. */
+  get #sweepMs(): number {
+    return Math.min(this.#limits.keepaliveMs, this.#limits.stallMs, this.#limits.streamStallMs);
   }
 
   get #roundTrip(): number {
@@ -869,7 +1004,7 @@ export class Session {
   /** Resets a stream from our side. */
   #kill(stream: Stream, code: number, how: "aloud" | "silently" = "aloud"): void {
     this.#die(stream);
-    this.#bury(stream.id);
+    this.#bury(stream.id, stream.granted - stream.received);
     this.#control({ type: "reset", stream: stream.id, code });
     if (how === "aloud") this.#emit({ type: "reset", stream: stream.id, code });
   }
@@ -887,10 +1022,11 @@ export class Session {
     stream.drop((memory) => this.#emit({ type: "released", memory }));
   }
 
-  #bury(id: number): void {
-    this.#tombstones.add(id);
+  /** @param granted octets the peer may send before it hears of the reset; its FIN counts as one */
+  #bury(id: number, granted: number): void {
+    this.#tombstones.set(id, granted + 1);
     if (this.#tombstones.size <= TOMBSTONES_MAX) return;
-    for (const oldest of this.#tombstones) {
+    for (const oldest of this.#tombstones.keys()) {
       this.#tombstones.delete(oldest);
       return;
     }
@@ -946,4 +1082,14 @@ export class Session {
   #emit(output: Output): void {
     this.#outputs.push(output);
   }
+}
+
+/** What the peer may send on a stream it opens. */
+function creditOf(limits: SessionLimits): number {
+  return Math.max(limits.initialCreditBytes, INITIAL_CREDIT_BYTES);
+}
+
+/** When a connection was last heard; the one in use counts as heard a little later, so that two good ones do not take turns. */
+function worth(connection: Connection, inUse: number | undefined): number {
+  return connection.id === inUse ? connection.heardAt + HEARD_LATER_MS : connection.heardAt;
 }

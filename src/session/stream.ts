@@ -36,7 +36,7 @@ export class Stream {
   endsWhole = false;
   #queue: Chunk[] = [];
   #queuedBytes = 0;
-  /** Since when too little credit is there to be worth a frame. */
+  /** Since when the peer grants too little credit to be worth a frame; undefined while it does not. */
   #dribbleSince: number | undefined;
   /** The source was told to stop, and wants to know when to go on. */
   wanting = false;
@@ -79,9 +79,18 @@ export class Stream {
     return this.#queuedBytes;
   }
 
-  /** Something waits to be said. */
+  /** Nothing is queued. */
+  get drained(): boolean {
+    return this.#queue.length === 0;
+  }
+
+  /** Something waits to be said, and there is credit for it. */
   get ready(): boolean {
-    return !this.dead && (this.#queue.length > 0 || this.ending === "due");
+    if (this.dead) return false;
+    const next = this.#queue[0];
+    if (next === undefined) return this.ending === "due";
+    const room = this.credit - this.sent;
+    return next.lent ? next.used - HEADER_BYTES <= room : room > 0;
   }
 
   /** Both ends are finished, or the stream is dead. */
@@ -95,19 +104,25 @@ export class Stream {
   }
 
   /**
-   * Octets the application may queue now, 0 when it has to wait. Little credit counts as none for a moment: else a peer that grants
-   * single octets makes us send them (abuse case F03).
+   * Octets the application may queue now, 0 when it has to wait. Credit that comes in crumbs counts as none for a moment: else a peer
+   * that grants single octets makes us send them (abuse case F03). What is left of a large grant is no crumb.
    */
   sendable(now: number): number {
     if (this.dead || this.ending !== "open") return 0;
-    const room = Math.min(this.credit - this.sent, SEND_QUEUE_BYTES) - this.#queuedBytes;
-    if (room >= DRIBBLE_BYTES) {
-      this.#dribbleSince = undefined;
-      return room;
-    }
-    if (room <= 0) return 0;
-    this.#dribbleSince ??= now;
-    return now - this.#dribbleSince >= DRIBBLE_MS ? room : 0;
+    const credit = this.credit - this.sent - this.#queuedBytes;
+    const queue = SEND_QUEUE_BYTES - this.#queuedBytes;
+    if (queue >= DRIBBLE_BYTES && credit > 0 && credit < DRIBBLE_BYTES && this.#dribbleSince !== undefined)
+      return now - this.#dribbleSince >= DRIBBLE_MS ? credit : 0;
+    this.#dribbleSince = undefined;
+    // A queue that is almost full is full: it is being emptied, and small reads are dear.
+    return queue < DRIBBLE_BYTES ? 0 : Math.max(Math.min(credit, queue), 0);
+  }
+
+  /** The peer lets us send up to this offset, which is higher than before. */
+  grant(limit: number, now: number): void {
+    const exhausted = this.credit - this.sent - this.#queuedBytes <= 0;
+    if (exhausted && limit - this.credit < DRIBBLE_BYTES) this.#dribbleSince = now;
+    this.credit = limit;
   }
 
   /** When little credit has been waited out, if it is being waited out. */
@@ -138,9 +153,12 @@ export class Stream {
     this.#queue.push({ memory: frame, used: frame.length, lent: true });
   }
 
-  /** The next chunk to be framed. */
+  /** The next chunk to be framed, as much of it as there is credit for. */
   take(now: number): Chunk | undefined {
-    const chunk = this.#queue.shift();
+    const next = this.#queue[0];
+    if (next === undefined) return undefined;
+    const room = this.credit - this.sent;
+    const chunk = next.used - HEADER_BYTES <= room ? this.#queue.shift() : split(next, room);
     if (chunk === undefined) return undefined;
     const octets = chunk.used - HEADER_BYTES;
     this.#queuedBytes -= octets;
@@ -156,6 +174,14 @@ export class Stream {
     this.#queue = [];
     this.#queuedBytes = 0;
   }
+}
+
+/** Takes the first octets of a chunk that was queued beyond its credit, which only small answers are. */
+function split(chunk: Chunk, octets: number): Chunk {
+  const part = chunk.memory.slice(0, HEADER_BYTES + octets);
+  chunk.memory.copyWithin(HEADER_BYTES, part.length, chunk.used);
+  chunk.used -= octets;
+  return { memory: part, used: part.length, lent: false };
 }
 
 /** The offset a stream's peer may use before anything was granted explicitly. */

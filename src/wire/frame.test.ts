@@ -332,6 +332,49 @@ test("a frame across two pieces that do not lie side by side is copied, also whe
   }
 });
 
+test("octets that are not a frame yet may be moved, and the frame goes on behind them", () => {
+  const octets = encodeSequenced(0, data(new Uint8Array(1_000).fill(7)));
+  for (const at of [1, HEADER_BYTES, 500, octets.length - 1]) {
+    const reader = new FrameReader();
+    const first = new Uint8Array(octets.subarray(0, at));
+    reader.push(first);
+    assert.equal(reader.next(), undefined);
+    assert.equal(reader.incomplete, at);
+    const memory = new Uint8Array(octets.length + 10);
+    memory.set(octets, 10);
+    reader.move(memory.subarray(10, 10 + at));
+    first.fill(0xee);
+    assert.equal(reader.next(), undefined);
+    reader.push(memory.subarray(10 + at));
+    const frame = reader.next();
+    assert.ok(frame?.type === "data");
+    assert.equal(frame.payload.buffer, memory.buffer);
+    assert.ok(frame.payload.every((octet) => octet === 7));
+    assert.equal(reader.incomplete, 0);
+  }
+});
+
+test("ranges of an ACK that are not ascending above what was received are ignored", () => {
+  const limit = 2 ** 20;
+  const held = [
+    { start: 90, end: 95 }, // below what was received
+    { start: 100, end: 110 }, // touches it
+    { start: 200, end: 300 },
+    { start: 300, end: 310 }, // touches the one before
+    { start: 250, end: 400 }, // overlaps it
+    { start: 500, end: 500 }, // empty
+    { start: 600, end: 550 }, // backwards
+    { start: 700, end: 2 ** 54 }, // no position
+    { start: 800, end: 801 },
+  ];
+  const [frame] = readEveryWay(encodeUnsequenced({ type: "ack", received: 100, limit, held }), new Random(1));
+  const good = [
+    { start: 200, end: 300 },
+    { start: 800, end: 801 },
+  ];
+  assert.deepEqual(frame, { type: "ack", received: 100, limit, held: good });
+});
+
 test("after detach the memory may be overwritten, at whatever octet a frame was cut", () => {
   const octets = encodeSequenced(0, data(new Uint8Array(100).fill(7)));
   for (let at = 1; at < octets.length; at++) {

@@ -31,7 +31,7 @@ const REASON_BYTES_MAX = 255;
 /** SETTINGS entries in one frame; six are defined. */
 const SETTINGS_MAX = 16;
 /** Ranges in one ACK. */
-const HELD_RANGES_MAX = 16;
+export const HELD_RANGES_MAX = 16;
 
 /** Type octets, PROTOCOL §6.2; add, never reuse. Bit 7: an unknown one ends the connection. Bit 6: has a place in the log. */
 export const FrameType = {
@@ -98,9 +98,15 @@ export const Setting = {
 /** A frame as a value. `size` is header and payload: the room a sequenced frame takes in the log. */
 export type Frame = UnsequencedFrame | SequencedFrame;
 
+/** A part of a log: from `start` to before `end`. */
+export interface Range {
+  readonly start: number;
+  readonly end: number;
+}
+
 /** A frame about one connection: `received` is what its sender has received contiguously of our log, so each of them acknowledges. */
 export type UnsequencedFrame =
-  | { readonly type: "ack"; readonly received: number; readonly limit: number }
+  | { readonly type: "ack"; readonly received: number; readonly limit: number; readonly held: readonly Range[] }
   | { readonly type: "ping"; readonly received: number; readonly opaque: number; readonly reply: boolean }
   | { readonly type: "closeConnection"; readonly received: number; readonly code: number; readonly reason: string }
   | { readonly type: "ticketStored"; readonly received: number; readonly generation: number }
@@ -169,6 +175,16 @@ export class FrameReader {
       this.detach();
     }
     this.#read(chunk);
+  }
+
+  /** Octets at the end of what was pushed that are not a whole frame yet, and are read where they lie. */
+  get incomplete(): number {
+    return this.#bytes.length - this.#at;
+  }
+
+  /** The incomplete octets have been copied to another place, and what comes next will lie behind them there. */
+  move(to: Uint8Array): void {
+    this.#read(to);
   }
 
   /** Copies what is incomplete, so that the memory pushed so far may be used again. */
@@ -336,7 +352,7 @@ function decode(view: DataView, bytes: Uint8Array, at: number, size: number): Fr
     case FrameType.end:
       return { type: "end", seq, size, code: arg };
     case FrameType.ack:
-      return { type: "ack", received: seq, limit: arg };
+      return { type: "ack", received: seq, limit: arg, held: heldRanges(view, body, end, seq) };
     case FrameType.ping: {
       const reply = (view.getUint8(at + 1) & FLAG_REPLY) !== 0;
       return { type: "ping", received: seq, opaque: arg, reply };
@@ -350,6 +366,23 @@ function decode(view: DataView, bytes: Uint8Array, at: number, size: number): Fr
   }
 }
 
+const NONE: readonly Range[] = [];
+
+/** Ranges above what was received, ascending and not touching; others are ignored (PROTOCOL §6.3). */
+function heldRanges(view: DataView, from: number, to: number, received: number): readonly Range[] {
+  if (from === to) return NONE;
+  const ranges: Range[] = [];
+  let last = received;
+  for (let at = from; at < to; at += 16) {
+    const start = view.getUint32(at) * TWO_32 + view.getUint32(at + 4);
+    const end = view.getUint32(at + 8) * TWO_32 + view.getUint32(at + 12);
+    if (start <= last || end <= start || end > Number.MAX_SAFE_INTEGER) continue;
+    ranges.push({ start, end });
+    last = end;
+  }
+  return ranges;
+}
+
 /** Reasons are for people: whatever is not printable ASCII reads as `?`, so that none can forge a log line or move a cursor. */
 function ascii(bytes: Uint8Array): string {
   let text = "";
@@ -361,7 +394,7 @@ function ascii(bytes: Uint8Array): string {
 export function encodeUnsequenced(frame: UnsequencedFrame): Uint8Array {
   switch (frame.type) {
     case "ack":
-      return encode(FrameType.ack, 0, 0, frame.received, frame.limit);
+      return encode(FrameType.ack, 0, 0, frame.received, frame.limit, rangeOctets(frame.held));
     case "ping":
       return encode(FrameType.ping, frame.reply ? FLAG_REPLY : 0, 0, frame.received, frame.opaque);
     case "closeConnection":
@@ -454,6 +487,21 @@ function writeHeader(
   view.setUint32(12, seq); // modulo 2^32, as ToUint32 does
   view.setUint32(16, Math.floor(arg / TWO_32));
   view.setUint32(20, arg);
+}
+
+function rangeOctets(ranges: readonly Range[]): Uint8Array | undefined {
+  if (ranges.length === 0) return undefined;
+  const octets = new Uint8Array(ranges.length * 16);
+  const view = new DataView(octets.buffer);
+  let at = 0;
+  for (const { start, end } of ranges) {
+    view.setUint32(at, Math.floor(start / TWO_32));
+    view.setUint32(at + 4, start);
+    view.setUint32(at + 8, Math.floor(end / TWO_32));
+    view.setUint32(at + 12, end);
+    at += 16;
+  }
+  return octets;
 }
 
 function reasonOctets(reason: string): Uint8Array {

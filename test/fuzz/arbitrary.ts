@@ -3,7 +3,7 @@
  * @module
  */
 import fc from "fast-check";
-import { REQUEST_BYTES_MAX, type SequencedContent, type UnsequencedFrame } from "../../src/wire/index.ts";
+import { type Range, REQUEST_BYTES_MAX, type SequencedContent, type UnsequencedFrame } from "../../src/wire/index.ts";
 
 const position = fc.oneof(
   fc.maxSafeNat(),
@@ -18,12 +18,27 @@ const plain = { noNullPrototype: true };
 
 /** Frames about one connection. */
 export const unsequencedFrame: fc.Arbitrary<UnsequencedFrame> = fc.oneof(
-  fc.record({ type: fc.constant("ack" as const), received: position, limit: position }, plain),
+  fc.record({ type: fc.constant("ack" as const), received: position, limit: position, held: fc.constant([]) }, plain),
+  fc
+    .tuple(fc.nat(2 ** 40), position, fc.array(fc.integer({ min: 1, max: 2 ** 40 }), { maxLength: 32 }))
+    .map(([received, limit, steps]) => ({ type: "ack" as const, received, limit, held: rangesAbove(received, steps) })),
   fc.record({ type: fc.constant("ping" as const), received: position, opaque: position, reply: fc.boolean() }, plain),
   fc.record({ type: fc.constant("closeConnection" as const), received: position, code: position, reason }, plain),
   fc.record({ type: fc.constant("ticketStored" as const), received: position, generation: position }, plain),
   fc.record({ type: fc.constant("skipped" as const), received: position }, plain),
 );
+
+/** Ranges above a position: every second step is a gap. */
+function rangesAbove(received: number, steps: readonly number[]): Range[] {
+  const ranges: Range[] = [];
+  let at = received;
+  for (let step = 0; step + 1 < steps.length; step += 2) {
+    const start = at + (steps[step] ?? 1);
+    at = start + (steps[step + 1] ?? 1);
+    ranges.push({ start, end: at });
+  }
+  return ranges;
+}
 
 /** What a frame with a place in the log says. */
 export const sequencedContent: fc.Arbitrary<SequencedContent> = fc.oneof(
