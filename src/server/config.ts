@@ -5,7 +5,8 @@
  * @module
  */
 import { readFile, stat } from "node:fs/promises";
-import { dirname, resolve } from "node:path";
+import { homedir } from "node:os";
+import { dirname, join, resolve } from "node:path";
 import {
   type Document,
   isAlias,
@@ -132,7 +133,10 @@ const FORM_PROBLEMS_MAX = 5;
 const SHOWN_MAX = 60;
 
 /** Reads and checks a file; throws {@link ConfigurationError} with every problem in it. `state` is where the server keeps its own files. */
-export async function loadConfiguration(file: string, { state }: { readonly state: string }): Promise<Configuration> {
+export async function loadConfiguration(
+  file: string,
+  { state = defaultStateFolder() }: { readonly state?: string } = {},
+): Promise<Configuration> {
   const { source, settings, problems } = await checkFile(file);
   if (settings === undefined || problems.length > 0)
     throw new ConfigurationError(`the configuration ${file}`, problems);
@@ -151,7 +155,7 @@ export interface TargetOptions {
   readonly listen?: readonly string[];
   /** Who may use the services; anyone by default, as nothing is published beyond loopback unless `listen` says so. */
   readonly allow?: readonly string[];
-  readonly state: string;
+  readonly state?: string;
   /** Where relative paths start; the working folder by default. */
   readonly folder?: string;
 }
@@ -177,7 +181,15 @@ export function configurationFromTargets(options: TargetOptions): Configuration 
   if (checked.settings === undefined || checked.problems.length > 0) {
     throw new ConfigurationError("the command line", checked.problems);
   }
-  return compile(checked.settings, source, options.state);
+  return compile(checked.settings, source, options.state ?? defaultStateFolder());
+}
+
+/** Where a server keeps its own files when nobody says: `/var/lib/fived` for root, `$XDG_STATE_HOME/fived` for others. */
+export function defaultStateFolder(): string {
+  if (process.geteuid?.() === 0) return "/var/lib/fived";
+  const { XDG_STATE_HOME } = process.env;
+  // The XDG Base Directory Specification says to ignore a relative path.
+  return join(XDG_STATE_HOME?.startsWith("/") ? XDG_STATE_HOME : join(homedir(), ".local", "state"), "fived");
 }
 
 type Path = readonly PropertyKey[];
