@@ -128,6 +128,7 @@ test("a line that names the server and holds no readable key is damage, not a ne
     "example.org ssh-ed25519",
     `example.org ${whole.slice(0, 40)}`,
     `example.org ssh-rsa ${whole.slice(12)}`,
+    `example.org ${whole}!`,
   ];
   for (const line of [...lines, "example.org 1024 35 1234567", `@revoked example.org ${whole.slice(0, 40)}`]) {
     assert.deepEqual(search(`\n${line}\n`, "f", "example.org", KEY), { type: "damaged", file: "f", line: 2 }, line);

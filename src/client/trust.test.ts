@@ -227,6 +227,28 @@ test("connections that meet one new server at once are one question", async (t) 
   assert.equal(terminal.count, 2);
 });
 
+test("a look into the file that took longer than a question and its answer is taken again", async (t) => {
+  const pins = await store(t);
+  const held = Promise.withResolvers<void>();
+  const slow: PinStore["find"][] = [
+    async (name, presented) => {
+      const found = await pins.find(name, presented);
+      await held.promise;
+      return found;
+    },
+  ];
+  const terminal = terminalOf();
+  const find: PinStore["find"] = (...args) => (slow.shift() ?? pins.find)(...args);
+  const trust = trustWith({ pins: { ...pins, find }, ask: terminal.ask });
+  const late = trust.decide({ address: ADDRESS, key: KEY, pki: SELF_SIGNED });
+  const asking = trust.decide({ address: ADDRESS, key: KEY, pki: SELF_SIGNED });
+  (await terminal.question()).answer(true);
+  await asking;
+  held.resolve();
+  assert.equal((await late).grounds, "pinned");
+  assert.equal(terminal.count, 1);
+});
+
 test("a no is the answer for everybody who waited with the same key, and O02 another key is then asked for anew", async (t) => {
   const pins = await store(t);
   const terminal = terminalOf();

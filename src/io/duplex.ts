@@ -12,15 +12,27 @@ import { FivedError } from "./errors.ts";
  * stream is over, the Duplex closes once it was read to its end, even if its user would have liked to write more.
  */
 export class ChannelDuplex extends Duplex {
-  readonly #channel: Channel;
+  #channel: Channel | undefined;
+  /** What was written before there was a channel. */
+  #early: (() => void) | undefined;
   /** Octets pushed into our buffer and not yet read by the user: no credit is given for them. */
   #unread = 0;
   #continue: (() => void) | undefined;
   #over = false;
 
-  /** @param first octets that had been received before */
-  constructor(channel: Channel, first: Uint8Array) {
+  constructor() {
     super({ allowHalfOpen: true });
+  }
+
+  /**
+   * Gives it its channel; what was written before goes out now.
+   * @param first octets that had been received before
+   */
+  attach(channel: Channel, first?: Uint8Array): void {
+    if (this.destroyed) {
+      channel.reset(Code.CANCEL);
+      return channel.forget();
+    }
     this.#channel = channel;
     channel.receiver = {
       data: (bytes) => this.#take(bytes),
@@ -28,12 +40,15 @@ export class ChannelDuplex extends Duplex {
       drained: () => this.#goOn(),
       closed: (code) => this.#closed(code),
     };
-    if (first.length > 0) this.#take(first);
+    if (first !== undefined && first.length > 0) this.#take(first);
+    const early = this.#early;
+    this.#early = undefined;
+    early?.();
   }
 
   #take(bytes: Uint8Array): void {
     // The user may keep what it reads: it gets a copy.
-    if (this.push(Buffer.from(bytes))) this.#channel.consumed(bytes.length);
+    if (this.push(Buffer.from(bytes))) this.#channel?.consumed(bytes.length);
     else this.#unread += bytes.length;
   }
 
@@ -57,22 +72,30 @@ export class ChannelDuplex extends Duplex {
   override _read(): void {
     const unread = this.#unread;
     this.#unread = 0;
-    if (unread > 0) this.#channel.consumed(unread);
+    if (unread > 0) this.#channel?.consumed(unread);
   }
 
   override _write(chunk: Buffer, _encoding: BufferEncoding, done: (error?: Error | null) => void): void {
-    if (this.#over || this.#channel.write(chunk)) return done();
+    if (this.#channel === undefined && !this.#over) {
+      this.#early = () => this._write(chunk, _encoding, done);
+      return;
+    }
+    if (this.#over || this.#channel?.write(chunk) === true) return done();
     this.#continue = done;
   }
 
   override _final(done: (error?: Error | null) => void): void {
-    if (!this.#over) this.#channel.end();
+    if (this.#channel === undefined && !this.#over) {
+      this.#early = () => this._final(done);
+      return;
+    }
+    if (!this.#over) this.#channel?.end();
     done();
   }
 
   override _destroy(error: Error | null, done: (error?: Error | null) => void): void {
-    if (!this.#over) this.#channel.reset(Code.CANCEL);
-    this.#channel.forget();
+    if (!this.#over) this.#channel?.reset(Code.CANCEL);
+    this.#channel?.forget();
     done(error);
   }
 }

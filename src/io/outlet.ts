@@ -55,15 +55,35 @@ export class Outlet {
     this.#held.push(slab);
   }
 
-  /** Gives what was gathered to the socket. */
-  flush(): void {
+  /** Something given to the stream is not out of our hands. */
+  get writing(): boolean {
+    return this.#to.writableLength > 0;
+  }
+
+  /** Gives what was gathered to the socket; with `limit`, no more than so many octets, in one piece of their own. */
+  flush(limit = Number.POSITIVE_INFINITY): void {
     if (this.#bytes === 0) return;
+    if (limit < this.#bytes) return this.#write([this.#cut(limit)], [], limit);
     const pieces = joinSmall(this.#pieces);
     const held = this.#held;
     const bytes = this.#bytes;
     this.#pieces = [];
     this.#held = [];
     this.#bytes = 0;
+    this.#write(pieces, held, bytes);
+  }
+
+  /** A copy of the first octets, which leave what is gathered. */
+  #cut(bytes: number): Uint8Array {
+    const all = Buffer.concat(this.#pieces, this.#bytes);
+    for (const slab of this.#held) slab.release();
+    this.#held = [];
+    this.#pieces = [all.subarray(bytes)];
+    this.#bytes -= bytes;
+    return all.subarray(0, bytes);
+  }
+
+  #write(pieces: Uint8Array[], held: readonly Slab[], bytes: number): void {
     let done = false;
     const finish = (): void => {
       if (done) return;

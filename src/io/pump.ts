@@ -20,12 +20,10 @@ import { atTurnEnd, type Participant } from "./turn.ts";
 
 /** A connection that gave this much in one read is busy, and reads into a slab of its own from then on. */
 const BUSY_BYTES = 8 * 1_024;
-/** TLS records at the start of a burst: each fits one packet. */
-const RECORD_BYTES_SMALL = 1_300;
-/** The largest TLS record there is. */
-const RECORD_BYTES_MAX = 16_384;
-/** Sent in small records: TCP's initial window, ten packets (RFC 6928). */
-const BURST_BYTES = 16 * 1_024;
+/** A busy connection that gave less than {@link BUSY_BYTES} in this time is quiet again. */
+const CALM_MS = 500;
+/** Octets of the first TLS records of a burst: one packet, then the rest of TCP's initial window (RFC 6928). */
+const BURST_RECORDS: readonly number[] = [1_300, 12_000];
 /** TCP starts slowly again after its retransmission timeout without traffic, 200 ms at least. */
 const BURST_IDLE_MS = 200;
 /** A connection that is being closed has so long to take our last frames. */
@@ -35,6 +33,8 @@ const CLOSE_MS = 1_000;
 export interface PumpOwner {
   /** The peer has opened a stream with this request line; set the channel's receiver before returning. */
   opened(channel: SessionStream, request: Uint8Array): void;
+  /** The peer has told its limits. */
+  ready(): void;
   /** The last stream is gone. */
   idle(): void;
   /** The peer takes no more streams. */
@@ -76,18 +76,22 @@ export class SessionPump implements Participant {
 
   /**
    * Carries the session over a connected socket from now on.
-   * @param first octets that were read from it already
+   * @param preface goes out before the session's own octets, and with them
+   * @returns starts the reading, with octets that were read from the socket already
    */
-  carry(socket: Socket, first: Uint8Array): void {
+  carry(socket: Socket, preface: Uint8Array): (first: Uint8Array) => void {
     const id = this.#nextConnection++;
     const connection = new Connection(id, socket, this);
     this.#connections.set(id, connection);
     const now = performance.now();
     this.#session.handle({ type: "connected", connection: id }, now);
     this.#session.handle({ type: "room", connection: id, bytes: this.#queueBytes }, now);
-    if (first.length > 0) this.received(id, first, false);
-    connection.start();
+    if (preface.length > 0) connection.outlet.add(preface);
     this.list();
+    return (first) => {
+      if (first.length > 0) this.received(id, first, false);
+      connection.start();
+    };
   }
 
   /** Opens a stream; undefined when the session may not open another. */
@@ -202,6 +206,8 @@ export class SessionPump implements Participant {
         return this.#streams.get(output.stream)?.over(output.code);
       case "disconnect":
         return this.#connections.get(output.connection)?.close(output.reason);
+      case "ready":
+        return this.#owner.ready();
       case "goingAway":
         return this.#owner.goingAway(output.code, output.reason);
       case "ended":
@@ -247,11 +253,12 @@ class Connection implements Reader {
   #slab: Slab | undefined;
   #from = 0;
   #to = 0;
-  #turnBytes = 0;
+  #busyBytes = 0;
+  #calm: NodeJS.Timeout | undefined;
   #stopped = false;
   #closing = false;
-  /** Octets that still go out in small TLS records, at the start of a burst. */
-  #smallRecordsBytes = BURST_BYTES;
+  /** Which of {@link BURST_RECORDS} comes next. */
+  #record = 0;
   #flushedAt = 0;
 
   constructor(id: number, socket: Socket, pump: SessionPump) {
@@ -298,38 +305,53 @@ class Connection implements Reader {
     this.#slab = takeSlab();
     this.#from = 0;
     this.#to = 0;
+    this.#busyBytes = 0;
+    this.#calm = setInterval(() => this.#calmDown(), CALM_MS).unref();
   }
 
   #readBusy(slab: Slab, bytes: number): void {
     this.#to += bytes;
-    this.#turnBytes += bytes;
+    this.#busyBytes += bytes;
     if (this.#to < SLAB_BYTES) return this.#pump.list();
-    this.#pump.received(this.id, slab.bytes.subarray(this.#from), false);
-    this.#from = 0;
-    this.#to = 0;
-    if (slab.spent) return;
-    slab.release();
-    this.#slab = takeSlab();
+    this.#pump.received(this.id, slab.bytes.subarray(this.#from), true);
+    this.#nextSlab(slab);
+  }
+
+  /** Goes on in another slab, or in the same if nobody needs it; a frame that has only begun is taken along, so that it stays in one piece. */
+  #nextSlab(slab: Slab): void {
+    const session = this.#pump.session;
+    const begun = session.incomplete(this.id);
+    const next = slab.spent ? slab : takeSlab();
+    next.bytes.set(slab.bytes.subarray(SLAB_BYTES - begun), 0);
+    session.moved(this.id, next.bytes.subarray(0, begun));
+    if (next !== slab) slab.release();
+    this.#slab = next;
+    this.#from = begun;
+    this.#to = begun;
   }
 
   /** Hands the session what this turn gave. */
   deliver(): void {
     const slab = this.#slab;
     if (slab === undefined) return;
-    const quiet = this.#turnBytes < BUSY_BYTES;
-    this.#turnBytes = 0;
-    if (this.#to > this.#from) this.#pump.received(this.id, slab.bytes.subarray(this.#from, this.#to), !quiet);
+    if (this.#to === this.#from) return;
+    this.#pump.received(this.id, slab.bytes.subarray(this.#from, this.#to), true);
     this.#from = this.#to;
-    if (quiet) this.#calmDown();
   }
 
-  /** Back to the shared memory: an idle connection owns none. */
+  /** Back to the shared memory when little came of late: an idle connection owns none. */
   #calmDown(): void {
+    const bytes = this.#busyBytes;
+    this.#busyBytes = 0;
+    if (bytes >= BUSY_BYTES || this.#slab === undefined) return;
+    const unseen = this.#slab.bytes.subarray(this.#from, this.#to);
+    this.#pump.received(this.id, unseen, false); // also without octets: the session may hold the start of a frame in the slab
     this.#releaseSlab();
-    this.#reading?.resume();
+    if (!this.#stopped) this.#reading?.resume();
   }
 
   #releaseSlab(): void {
+    clearInterval(this.#calm);
     this.#slab?.release();
     this.#slab = undefined;
     this.#from = 0;
@@ -350,23 +372,19 @@ class Connection implements Reader {
 
   /**
    * A TLS record is of no use before its last octet: one of 16 KiB is larger than TCP's initial window, and would cost the first octet
-   * of a burst a whole round trip more (PROTOCOL §2.4). So bursts start in records of one packet each.
+   * of a burst a whole round trip more (PROTOCOL §8.5). So a burst starts with a record of one packet, and one that fills the window.
+   * (OpenSSL has a setting for that, but it can only ever be lowered.)
    */
   #write(): void {
-    const bytes = this.outlet.gathered;
+    if (!(this.#socket instanceof TLSSocket)) return this.outlet.flush();
     const now = performance.now();
-    if (this.#socket instanceof TLSSocket) {
-      if (now - this.#flushedAt > BURST_IDLE_MS && bytes > RECORD_BYTES_SMALL) {
-        this.#smallRecordsBytes = BURST_BYTES;
-        this.#socket.setMaxSendFragment(RECORD_BYTES_SMALL);
-      }
-      this.outlet.flush();
-      if (this.#smallRecordsBytes > 0) {
-        this.#smallRecordsBytes -= bytes;
-        if (this.#smallRecordsBytes <= 0) this.#socket.setMaxSendFragment(RECORD_BYTES_MAX);
-      }
-    } else this.outlet.flush();
+    if (now - this.#flushedAt > BURST_IDLE_MS) this.#record = 0;
     this.#flushedAt = now;
+    const bytes = BURST_RECORDS[this.#record];
+    if (bytes === undefined) return this.outlet.flush();
+    if (this.outlet.writing) return; // else Node would join the records
+    this.#record++;
+    this.outlet.flush(bytes);
   }
 
   /** Sends what is gathered, then FIN; a peer that does not follow within a second is cut off. */

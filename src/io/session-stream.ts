@@ -84,7 +84,8 @@ export class SessionStream implements Channel {
   }
 
   duplex(first: Uint8Array): Duplex {
-    const duplex = new ChannelDuplex(this, first);
+    const duplex = new ChannelDuplex();
+    duplex.attach(this, first);
     return this.#over ? duplex.destroy() : duplex;
   }
 
@@ -202,6 +203,10 @@ class Joint implements Receiver, Reader {
     this.#stream.pump.list();
     this.#slot++;
     if (this.#slot * SLOT_BYTES < SLAB_BYTES) return;
+    this.#nextSlab(slab);
+  }
+
+  #nextSlab(slab: Slab): void {
     slab.release();
     this.#slab = takeSlab();
     this.#slot = 0;
@@ -217,6 +222,8 @@ class Joint implements Receiver, Reader {
   drained(): void {
     if (!this.#stopped) return;
     this.#stopped = false;
+    // What is read next goes out in one turn: in one slab it is one piece of memory, and one write.
+    if (this.#slab !== undefined && this.#slot > 0) this.#nextSlab(this.#slab);
     this.#reading?.resume();
   }
 

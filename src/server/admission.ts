@@ -3,18 +3,23 @@
  * connections without an accepted request; the others are bounded by what they do.
  * @module
  */
-import { isIPv6 } from "node:net";
+import { BlockList, isIPv4, isIPv6 } from "node:net";
 
 /** Bounds at the door, after OpenSSH's MaxStartups and PerSourceMaxStartups. */
 export interface AdmissionLimits {
   /** From so many waiting connections on, some are dropped at random … */
-  readonly startups: number;
-  /** … this share of them at first, in percent, rising steadily … */
-  readonly startupsDropPercent: number;
+  readonly start: number;
+  /** … this share of them at first, in per cent, rising steadily … */
+  readonly rate: number;
   /** … to all of them at so many. */
-  readonly startupsMax: number;
-  /** Waiting connections one source (an IPv4 address, an IPv6 /56) may have. */
+  readonly full: number;
+  /** Waiting connections one source may have. */
   readonly perSource: number;
+  /** Bits of an address that make a source. */
+  readonly ipv4Prefix: number;
+  readonly ipv6Prefix: number;
+  /** Connections from this computer are not counted. */
+  readonly spareLoopback: boolean;
 }
 
 /** Counts the connections at the door. */
@@ -40,7 +45,8 @@ export class Admission {
    * @returns undefined when it is one too many; otherwise to be called once, when the connection has shown what it is for or is gone
    */
   admit(address: string | undefined): (() => void) | undefined {
-    const source = sourceOf(address);
+    if (this.#limits.spareLoopback && isLoopback(address)) return () => {};
+    const source = sourceOf(address, this.#limits);
     const ofSource = this.#bySource.get(source) ?? 0;
     if (ofSource >= this.#limits.perSource || this.#unlucky()) return undefined;
     this.#waiting++;
@@ -57,32 +63,46 @@ export class Admission {
   }
 
   #unlucky(): boolean {
-    const { startups, startupsDropPercent, startupsMax } = this.#limits;
-    if (this.#waiting < startups) return false;
-    if (this.#waiting >= startupsMax) return true;
-    const rise = ((100 - startupsDropPercent) * (this.#waiting - startups)) / (startupsMax - startups);
-    return this.#random() * 100 < startupsDropPercent + rise;
+    const { start, rate, full } = this.#limits;
+    if (this.#waiting < start) return false;
+    if (this.#waiting >= full) return true;
+    const rise = ((100 - rate) * (this.#waiting - start)) / (full - start);
+    return this.#random() * 100 < rate + rise;
   }
 }
 
-/** One customer's addresses count as one source: an IPv4 address, or an IPv6 /56. */
-function sourceOf(address: string | undefined): string {
-  if (address === undefined) return "unix";
-  const mapped = /^::ffff:(\d+\.\d+\.\d+\.\d+)$/i.exec(address);
-  if (mapped?.[1] !== undefined) return mapped[1];
-  if (!isIPv6(address)) return address;
-  return prefix56(address);
+/** True for peers on this computer: loopback addresses and Unix sockets. */
+export function isLoopback(address: string | undefined): boolean {
+  return address === undefined || LOOPBACK.check(address, isIPv6(address) ? "ipv6" : "ipv4");
 }
 
-function prefix56(address: string): string {
+const LOOPBACK = new BlockList();
+LOOPBACK.addSubnet("127.0.0.0", 8, "ipv4");
+LOOPBACK.addAddress("::1", "ipv6");
+
+/** One customer's addresses count as one source: usually an IPv4 address, or an IPv6 /56. */
+function sourceOf(address: string | undefined, limits: AdmissionLimits): string {
+  if (address === undefined) return "unix";
+  const ipv4 = address.replace(/^::ffff:(?=\d+\.)/i, "");
+  if (isIPv4(ipv4)) return network(ipv4.split(".").map(Number), 8, limits.ipv4Prefix);
+  return network(groupsOf(address), 16, limits.ipv6Prefix);
+}
+
+/** The first `prefix` bits of an address given in groups of `width` bits. */
+function network(groups: readonly number[], width: number, prefix: number): string {
+  return groups
+    .map((group, at) => {
+      const bits = Math.min(Math.max(prefix - at * width, 0), width);
+      return group & ~((1 << (width - bits)) - 1);
+    })
+    .join(".");
+}
+
+function groupsOf(address: string): number[] {
   const [plain = ""] = address.split("%");
   const [head = "", tail] = plain.split("::");
   const front = head === "" ? [] : head.split(":");
   const back = tail === undefined || tail === "" ? [] : tail.split(":");
   const zeros = tail === undefined ? 0 : 8 - front.length - back.length;
-  const groups = [...front, ...Array.from({ length: zeros }, () => "0"), ...back].map((group) =>
-    Number.parseInt(group, 16),
-  );
-  const [a = 0, b = 0, c = 0, d = 0] = groups;
-  return [a, b, c, d & 0xff00].map((group) => group.toString(16)).join(":");
+  return [...front, ...Array.from({ length: zeros }, () => "0"), ...back].map((group) => Number.parseInt(group, 16));
 }

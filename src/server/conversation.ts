@@ -17,11 +17,6 @@ import { multiplex } from "./services/multiplex.ts";
 import { tls } from "./services/tls.ts";
 import { type BuiltInWord, builtInWord, type ConversationState, OUTCOMES, STAYS_OPEN } from "./words.ts";
 
-/** A connection that says nothing is closed after this long (abuse case L01). */
-const FIRST_LINE_MS = 10_000;
-/** One that has spoken may think for this long: a person is typing. */
-const NEXT_LINE_MS = 120_000;
-
 const BUILT_IN: Readonly<Record<BuiltInWord, Service>> = {
   LIST: list,
   HELP: help,
@@ -32,6 +27,14 @@ const BUILT_IN: Readonly<Record<BuiltInWord, Service>> = {
 
 const NOT_FOUND = "no such service";
 
+/** How long a conversation waits. */
+export interface Deadlines {
+  /** For its first line: whoever says nothing is not asked to hurry, but to leave (abuse case L01). */
+  readonly firstLineMs: number;
+  /** For each further one: a person may be typing. */
+  readonly betweenLinesMs: number;
+}
+
 /** What a conversation needs from where it takes place. */
 export interface Place {
   readonly state: ConversationState;
@@ -39,6 +42,7 @@ export interface Place {
   readonly log: Log;
   /** Host in force at the start: the one that SNI named, or the one of the session. */
   readonly host: string | undefined;
+  readonly deadlines: Deadlines;
   /** Services as they are configured now. */
   registry(): Registry;
   /** The first request was accepted: the connection has shown what it is for. */
@@ -144,7 +148,8 @@ export class Conversation implements Receiver {
   /** The next line has to come in time, however many octets of it trickle in. */
   #await(): void {
     if (this.#deadline !== undefined) return;
-    const ms = this.#spoken ? NEXT_LINE_MS : FIRST_LINE_MS;
+    const { firstLineMs, betweenLinesMs } = this.#place.deadlines;
+    const ms = this.#spoken ? betweenLinesMs : firstLineMs;
     this.#deadline = setTimeout(() => this.#refuseAndLeave(408, "no request came in time"), ms);
     this.#deadline.unref();
   }
@@ -208,7 +213,7 @@ export class Conversation implements Receiver {
 
   /** Our own mistake, or a module's: this conversation ends, nothing else does. */
   #failed(service: string, error: unknown): void {
-    if (!this.#over) this.#place.log.error({ service, error: String(error) }, "a service failed");
+    if (!this.#over) this.#place.log.error({ service, error }, "a service failed");
     this.#become("closed");
   }
 

@@ -6,7 +6,7 @@ import type { Socket } from "node:net";
 import { type Channel, SessionPump } from "../io/index.ts";
 import type { SessionLimits } from "../session/index.ts";
 import { Code } from "../wire/index.ts";
-import { Conversation, type Place } from "./conversation.ts";
+import { Conversation, type Deadlines, type Place } from "./conversation.ts";
 import type { Log } from "./log.ts";
 import type { Registry } from "./registry.ts";
 import type { Caller } from "./service.ts";
@@ -17,6 +17,7 @@ export interface SessionSetting {
   readonly host: string | undefined;
   readonly log: Log;
   readonly limits: SessionLimits;
+  readonly deadlines: Deadlines;
   /** Back ends of one session that may be connecting at once (abuse case R04). */
   readonly pendingOpens: number;
   /** Keep the session's log, as sessions that may be detached do. */
@@ -43,6 +44,7 @@ export class ServerSession {
       { role: "server", retain: setting.retain, limits: setting.limits },
       {
         opened: (channel, request) => this.#opened(channel, request),
+        ready: () => {},
         goingAway: () => {},
         idle: () => this.#endIfIdle(),
         disconnected: (reason) => setting.log.debug({ session: setting.caller.session, reason }, "connection gone"),
@@ -57,6 +59,7 @@ export class ServerSession {
       caller: setting.caller,
       log: setting.log,
       host: setting.host,
+      deadlines: setting.deadlines,
       registry: setting.registry,
       accepted: () => {},
       become: () => {}, // the table of words lets no stream become "tls" or "frames"
@@ -69,7 +72,7 @@ export class ServerSession {
 
   /** Carries the session over a connection. */
   carry(socket: Socket, first: Uint8Array): void {
-    this.#pump.carry(socket, first);
+    this.#pump.carry(socket, new Uint8Array(0))(first);
   }
 
   /** Takes no more streams, and ends when the last is over: at once if there is none. */

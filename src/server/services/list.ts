@@ -3,7 +3,7 @@
  * @module
  */
 import { isServiceName } from "../../wire/index.ts";
-import type { Service, Talk } from "../service.ts";
+import type { Next, Service, Talk } from "../service.ts";
 import { BUILT_IN_WORDS } from "../words.ts";
 
 /** Names are said in pieces of about this size, so that 100,000 of them need no more memory than ten. */
@@ -12,7 +12,7 @@ const PIECE_BYTES = 8 * 1_024;
 /** Names the built-in words and the services the caller may use; with a name, that name if it is among them. */
 export const list: Service = {
   word: "LIST",
-  async serve(talk) {
+  async serve(talk): Promise<Next> {
     const [name, ...more] = talk.args;
     if (more.length > 0 || (name !== undefined && !isServiceName(name)))
       talk.refuse(501, "LIST takes one name, or none");
@@ -24,7 +24,7 @@ export const list: Service = {
 /** LIST, then close: what plain RFC 1078 clients ask for. */
 export const help: Service = {
   word: "HELP",
-  async serve(talk) {
+  async serve(talk): Promise<Next> {
     await sayNames(talk, undefined);
     return "closed";
   },

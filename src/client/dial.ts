@@ -1,0 +1,122 @@
+/**
+ * Opens the connection under a session: TCP or a Unix socket, then TLS 1.3 from the first octet, or after the paper's in-band `TLS`, or
+ * none at all. Trust is decided before anything of ours is said.
+ * @module
+ */
+import { connect as connectSocket, type Socket } from "node:net";
+import { homedir } from "node:os";
+import { join } from "node:path";
+import { FivedError } from "../io/index.ts";
+import { type Address, parseAddress, printAddress } from "./address.ts";
+import { knownHosts } from "./known-hosts.ts";
+import { secure, secureInBand } from "./tls.ts";
+import { type HostKeyChecking, type Trust, trustWith } from "./trust.ts";
+
+/** How to reach a session server, and whom to trust. */
+export interface ConnectOptions {
+  /** File of pins; `$XDG_CONFIG_HOME/fived/known_hosts` if left out. */
+  readonly knownHosts?: string;
+  /** What to do with a server nobody vouches for; `ask` if left out. */
+  readonly strictHostKeyChecking?: HostKeyChecking;
+  /** Asks the user yes or no; left out where there is no terminal. */
+  readonly ask?: (question: string) => Promise<boolean>;
+  /** TLS from the first octet (`required`, the default), after the in-band `TLS`, or `off`: plain RFC 1078, one connection a stream. */
+  readonly tls?: "required" | "in-band" | "off";
+  /** Send before the peer has answered; false for plain RFC 1078 peers, some of which drop what they did not wait for. */
+  readonly pipeline?: boolean;
+  /** PEM file of further certification authorities. */
+  readonly ca?: string;
+  readonly signal?: AbortSignal;
+  /** Time for name, connection and handshake together. */
+  readonly connectTimeoutMs?: number;
+  /** Warnings for the user, one line each. */
+  readonly log?: (line: string) => void;
+  /** Keep what was said until it is acknowledged. */
+  readonly retain?: boolean;
+}
+
+/** Time to reach a server when nothing else was said: a name, a connection and a handshake, each slow. */
+export const CONNECT_TIMEOUT_MS = 20_000;
+
+/** Connects; rejects with RESOLVE_FAILED, CONNECT_FAILED, TLS_FAILED, TIMEOUT, ABORTED or what trust decides. */
+export async function dial(address: Address, options: ConnectOptions): Promise<Socket> {
+  const limit = AbortSignal.timeout(options.connectTimeoutMs ?? CONNECT_TIMEOUT_MS);
+  const signal = options.signal === undefined ? limit : AbortSignal.any([options.signal, limit]);
+  const socket = await open(address, signal);
+  const tls = options.tls ?? "required";
+  if (tls === "off") return socket;
+  const secureOptions = {
+    address,
+    trust: trustOf(options),
+    signal,
+    ...(options.ca === undefined ? {} : { ca: options.ca }),
+  };
+  const secured = await (tls === "in-band" ? secureInBand(socket, secureOptions) : secure(socket, secureOptions));
+  for (const warning of secured.warnings) options.log?.(warning);
+  return secured.socket;
+}
+
+/** The address of a session server, as typed or parsed. */
+export function addressOf(address: string | Address): Address {
+  return typeof address === "string" ? parseAddress(address) : address;
+}
+
+function open(address: Address, signal: AbortSignal): Promise<Socket> {
+  return new Promise((resolve, reject) => {
+    const where =
+      address.type === "unix" ? { path: address.path } : { host: address.host.text, port: address.port, noDelay: true };
+    const socket = connectSocket({ ...where, allowHalfOpen: true });
+    const abort = (): void => fail(signal.reason);
+    const fail = (cause: unknown): void => {
+      signal.removeEventListener("abort", abort);
+      socket.destroy();
+      reject(failure(address, cause));
+    };
+    signal.addEventListener("abort", abort, { once: true });
+    socket.once("error", fail);
+    socket.once("connect", () => {
+      signal.removeEventListener("abort", abort);
+      socket.off("error", fail);
+      socket.on("error", () => {}); // from here on "close" says what there is to say
+      resolve(socket);
+    });
+    if (signal.aborted) abort();
+  });
+}
+
+function failure(address: Address, cause: unknown): FivedError {
+  const where = printAddress(address);
+  const code = cause instanceof Error && "code" in cause ? String(cause.code) : "";
+  const reason = cause instanceof Error ? cause.message : String(cause);
+  if (cause instanceof Error && cause.name === "TimeoutError")
+    return new FivedError("TIMEOUT", `Cannot connect to ${where}: it did not answer in time`, { cause });
+  if (cause instanceof Error && cause.name === "AbortError")
+    return new FivedError("ABORTED", `Cannot connect to ${where}: it was called off`, { cause });
+  if (code === "ENOTFOUND" || code === "EAI_AGAIN")
+    return new FivedError("RESOLVE_FAILED", `Cannot connect to ${where}: the name has no address (${code})`, { cause });
+  const hint = code === "ECONNREFUSED" ? "nothing listens there; is the session server running?" : reason;
+  return new FivedError("CONNECT_FAILED", `Cannot connect to ${where}: ${hint}`, { cause });
+}
+
+/** One decision about each server for the whole process: two streams to a new server are one question. */
+const trusts = new Map<string, Trust>();
+
+function trustOf(options: ConnectOptions): Trust {
+  const file = options.knownHosts ?? defaultKnownHosts();
+  const checking = options.strictHostKeyChecking ?? "ask";
+  const key = JSON.stringify([file, checking, options.ask !== undefined]);
+  const known = trusts.get(key);
+  if (known !== undefined) return known;
+  const trust = trustWith({
+    checking,
+    pins: knownHosts(file),
+    ...(options.ask === undefined ? {} : { ask: options.ask }),
+  });
+  trusts.set(key, trust);
+  return trust;
+}
+
+function defaultKnownHosts(): string {
+  const base = process.env["XDG_CONFIG_HOME"];
+  return join(base === undefined || base === "" ? join(homedir(), ".config") : base, "fived", "known_hosts");
+}

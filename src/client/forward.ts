@@ -1,0 +1,69 @@
+/**
+ * Forwarding: a local address whose connections are streams to one service (like `ssh -L`, but to a name).
+ * @module
+ */
+import { createServer, isIPv6, type Socket } from "node:net";
+import { FivedError, spliceOf } from "../io/index.ts";
+import type { Address } from "./address.ts";
+import { addressOf, type ConnectOptions } from "./dial.ts";
+import { SessionPool } from "./pool.ts";
+
+/** Where to listen, and what for. */
+export interface ForwardOptions {
+  readonly bind: { readonly host: string; readonly port: number } | { readonly path: string };
+  readonly address: string | Address;
+  readonly service: string;
+  readonly client: ConnectOptions;
+}
+
+/** A running forward. */
+export interface Forward extends AsyncDisposable {
+  /** Where it listens, with the port that was really taken: `127.0.0.1:8080`, `[::1]:8080` or `unix:/path`. */
+  readonly address: string;
+}
+
+/** Starts a forward; rejects with LISTEN_FAILED. A local program whose stream is refused sees its connection reset. */
+export async function forward({ bind, address, service, client }: ForwardOptions): Promise<Forward> {
+  const pool = new SessionPool(addressOf(address), client, () => {});
+  const open = new Set<Socket>();
+  const server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
+    open.add(socket);
+    socket.once("close", () => open.delete(socket));
+    const early = (): void => {}; // until it is joined; then whoever joined it listens
+    socket.on("error", early);
+    const refused = (error: unknown): void => {
+      client.log?.(error instanceof Error ? error.message : String(error));
+      socket.resetAndDestroy();
+    };
+    pool
+      .use((session) => {
+        if (socket.destroyed) return;
+        session.join(service, spliceOf(socket), (error) => {
+          if (error !== undefined) refused(error);
+        });
+      })
+      .catch(refused);
+  });
+  await new Promise<void>((resolve, reject) => {
+    server.once("error", (error) => {
+      reject(new FivedError("LISTEN_FAILED", `Cannot listen on ${written(bind)}: ${error.message}`, { cause: error }));
+    });
+    server.listen(bind, resolve);
+  });
+  server.on("error", (error) => client.log?.(`cannot accept a connection: ${error.message}`));
+  const bound = server.address();
+  return {
+    address:
+      typeof bound === "object" && bound !== null ? written({ host: bound.address, port: bound.port }) : written(bind),
+    async [Symbol.asyncDispose]() {
+      server.close();
+      for (const socket of open) socket.destroy();
+      await pool[Symbol.asyncDispose]();
+    },
+  };
+}
+
+function written(bind: ForwardOptions["bind"]): string {
+  if ("path" in bind) return `unix:${bind.path}`;
+  return isIPv6(bind.host) ? `[${bind.host}]:${bind.port}` : `${bind.host}:${bind.port}`;
+}

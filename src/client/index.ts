@@ -1,0 +1,10 @@
+/**
+ * The door of `client/`: reach services by name, and trust their servers.
+ * @module
+ */
+export { type Address, parseAddress, printAddress } from "./address.ts";
+export { connect } from "./connect.ts";
+export type { ConnectOptions } from "./dial.ts";
+export { type Forward, type ForwardOptions, forward } from "./forward.ts";
+export type { OpenOptions, Session } from "./session.ts";
+export type { HostKeyChecking } from "./trust.ts";

@@ -1,0 +1,316 @@
+/**
+ * A session from the client's end: opened once, then any number of streams to services by name.
+ * @module
+ */
+import type { Socket } from "node:net";
+import type { Duplex } from "node:stream";
+import { BareChannel, type Channel, ChannelDuplex, FivedError, SessionPump, type Splice } from "../io/index.ts";
+import { SESSION_LIMITS } from "../session/index.ts";
+import { Code, encodeLine, isServiceName } from "../wire/index.ts";
+import { type Address, hostLine, printAddress } from "./address.ts";
+import { type ConnectOptions, dial } from "./dial.ts";
+import { type Asked, expectReplies, refusal } from "./replies.ts";
+
+/** What may be said of a stream when it is opened. */
+export interface OpenOptions {
+  /** Virtual host for this stream alone, of the same certificate as the session's. */
+  readonly host?: string;
+  readonly signal?: AbortSignal;
+}
+
+/** A session with a server. */
+export interface Session extends AsyncDisposable {
+  /**
+   * Opens a stream to a service. It can be written at once; "connect" is emitted when the service has accepted, "error" with
+   * SERVICE_REFUSED when it has not.
+   */
+  open(service: string, options?: OpenOptions): Duplex;
+  /** Names of what may be used, built-in words first; with a name, that name if it may be used. */
+  list(service?: string): Promise<string[]>;
+  /** Opens no more streams, and ends when the last one is over. */
+  close(): Promise<void>;
+  /** Resolves when the session is over, rejects with SESSION_LOST when it was lost. */
+  readonly closed: Promise<void>;
+}
+
+/** A {@link Session} as the rest of this room sees it. */
+export interface ServiceOpener extends Session {
+  /** As {@link Session.open}, on a Duplex that was handed out before there was a session. */
+  openOn(duplex: ChannelDuplex, service: string, options: OpenOptions): void;
+  /** Joins a stream to something connected. `answered` hears of a refusal, or of undefined when the service has accepted. */
+  join(service: string, to: Splice, answered: (error: FivedError | undefined) => void): void;
+  /** One more stream may be opened now. */
+  readonly openable: boolean;
+  /** Resolves when the server has told how many streams it allows. */
+  readonly heard: Promise<void>;
+  /** It has. */
+  readonly isHeard: boolean;
+}
+
+/** Opens a session; rejects as {@link dial} does. */
+export async function openSession(
+  address: Address,
+  options: ConnectOptions,
+  lifetime: "ends-when-closed" | "ends-when-idle" = "ends-when-closed",
+): Promise<ServiceOpener> {
+  if (options.tls === "off") return new BareSession(address, options);
+  const socket = await dial(address, options);
+  return new MultiplexedSession(address, socket, options, lifetime === "ends-when-idle");
+}
+
+/** The bounds a client sets itself: no peer opens streams here, and most bytes flow towards us. */
+const CLIENT_LIMITS = { ...SESSION_LIMITS, streams: 0, budgetBytes: 64 * 1_024 * 1_024 };
+
+class MultiplexedSession implements ServiceOpener {
+  readonly closed: Promise<void>;
+  readonly heard: Promise<void>;
+  readonly #address: Address;
+  readonly #pump: SessionPump;
+  #isHeard = false;
+  #closing = false;
+  readonly #endsWhenIdle: boolean;
+
+  constructor(address: Address, socket: Socket, options: ConnectOptions, endsWhenIdle: boolean) {
+    this.#endsWhenIdle = endsWhenIdle;
+    this.#address = address;
+    const closed = Promise.withResolvers<void>();
+    const heard = Promise.withResolvers<void>();
+    this.closed = closed.promise;
+    this.heard = heard.promise;
+    closed.promise.catch(() => {}); // who wants to know asks; streams are told anyway
+    this.#pump = new SessionPump(
+      { role: "client", retain: options.retain ?? false, limits: CLIENT_LIMITS },
+      {
+        opened: (channel) => channel.reset(Code.REFUSED),
+        ready: () => {
+          this.#isHeard = true;
+          heard.resolve();
+        },
+        idle: () => this.#endIfIdle(),
+        goingAway: () => {},
+        disconnected: () => {},
+        ended: (code, reason) => {
+          this.#isHeard = true;
+          heard.resolve();
+          if (code === Code.NO_ERROR) closed.resolve();
+          else closed.reject(lost(address, reason));
+        },
+      },
+    );
+    this.#start(socket);
+  }
+
+  /** HOST, MULTIPLEX and the first frames travel in one flight; the answers are read when they come. */
+  #start(socket: Socket): void {
+    const host = hostLine(this.#address);
+    const requests: Asked[] = [
+      ...(host === undefined ? [] : [{ text: `HOST ${host}`, mayBeUnknown: true as const }]),
+      { text: "MULTIPLEX" },
+    ];
+    const channel = new BareChannel(socket);
+    const read = this.#pump.carry(socket, Buffer.concat(requests.map(({ text }) => encodeLine(text))));
+    expectReplies(
+      channel,
+      requests,
+      (answer) => {
+        if (answer.type === "refused") this.#pump.end(Code.PROTOCOL, answer.error.message);
+      },
+      (rest) => {
+        channel.release();
+        read(rest);
+      },
+    );
+  }
+
+  get openable(): boolean {
+    return !this.#closing && this.#pump.session.openable;
+  }
+
+  open(service: string, options: OpenOptions = {}): Duplex {
+    const duplex = new ChannelDuplex();
+    this.openOn(duplex, service, options);
+    return duplex;
+  }
+
+  openOn(duplex: ChannelDuplex, service: string, options: OpenOptions): void {
+    const channel = this.#channel(service, options.host);
+    duplex.attach(channel);
+    expectReplies(channel, asked(service, options.host), (answer) => {
+      if (answer.type === "refused") duplex.destroy(answer.error);
+      else duplex.emit("connect");
+    });
+    abortWith(duplex, options.signal);
+  }
+
+  get isHeard(): boolean {
+    return this.#isHeard;
+  }
+
+  join(service: string, to: Splice, answered: (error: FivedError | undefined) => void): void {
+    const channel = this.#channel(service, undefined);
+    channel.splice(to, NOTHING);
+    expectReplies(channel, asked(service, undefined), (answer) =>
+      answered(answer.type === "refused" ? answer.error : undefined),
+    );
+  }
+
+  async list(service?: string): Promise<string[]> {
+    const duplex = new ChannelDuplex();
+    duplex.attach(this.#opened(service === undefined ? "LIST" : `LIST ${service}`));
+    return readList(duplex);
+  }
+
+  async close(): Promise<void> {
+    this.#closing = true;
+    this.#endIfIdle();
+    await this.closed;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#pump.end(Code.NO_ERROR, "closed");
+    await this.closed.catch(() => {});
+  }
+
+  #endIfIdle(): void {
+    if ((this.#closing || this.#endsWhenIdle) && this.#pump.streams === 0) this.#pump.end(Code.NO_ERROR, "closed");
+  }
+
+  #channel(service: string, host: string | undefined): Channel {
+    checkName(service);
+    if (host === undefined) return this.#opened(service);
+    const channel = this.#opened(`HOST ${host}`);
+    channel.write(encodeLine(service));
+    return channel;
+  }
+
+  #opened(request: string): Channel {
+    const channel = this.openable ? this.#pump.open(encodeLine(request).subarray(0, -2)) : undefined;
+    if (channel !== undefined) return channel;
+    const ended = this.#pump.session.ended;
+    if (ended !== undefined) throw lost(this.#address, ended.reason);
+    throw new FivedError("SESSION_LOST", `Cannot open "${request}": the session takes no more streams`);
+  }
+}
+
+/** Without TLS and MULTIPLEX a "session" is only an address: each stream has a connection of its own (RFC 1078). */
+class BareSession implements ServiceOpener {
+  readonly closed: Promise<void>;
+  readonly heard: Promise<void> = Promise.resolve();
+  readonly openable = true;
+  readonly isHeard = true;
+  readonly #address: Address;
+  readonly #options: ConnectOptions;
+  readonly #close: () => void;
+
+  constructor(address: Address, options: ConnectOptions) {
+    this.#address = address;
+    this.#options = options;
+    const closed = Promise.withResolvers<void>();
+    this.closed = closed.promise;
+    this.#close = closed.resolve;
+  }
+
+  open(service: string, options: OpenOptions = {}): Duplex {
+    const duplex = new ChannelDuplex();
+    this.openOn(duplex, service, options);
+    return duplex;
+  }
+
+  openOn(duplex: ChannelDuplex, service: string, options: OpenOptions): void {
+    checkName(service);
+    const host = options.host ?? hostLine(this.#address);
+    this.#start(duplex, service, host).catch((error: Error) => duplex.destroy(error));
+    abortWith(duplex, options.signal);
+  }
+
+  async #start(duplex: ChannelDuplex, service: string, host: string | undefined): Promise<void> {
+    const channel = new BareChannel(await dial(this.#address, this.#options));
+    const requests = asked(service, host);
+    const wait = this.#options.pipeline === false;
+    if (!wait) duplex.attach(channel);
+    expectReplies(channel, requests, (answer) => {
+      if (answer.type === "refused") {
+        duplex.destroy(answer.error);
+        return channel.reset(Code.CANCEL);
+      }
+      if (wait) duplex.attach(channel);
+      duplex.emit("connect");
+    });
+    for (const { text } of requests) channel.write(encodeLine(text));
+  }
+
+  join(service: string, to: Splice, answered: (error: FivedError | undefined) => void): void {
+    const duplex = this.open(service);
+    duplex.once("connect", () => answered(undefined));
+    duplex.once("error", (error) => {
+      answered(error instanceof FivedError ? error : lost(this.#address, error.message));
+      to.destroy();
+    });
+    to.output.pipe(duplex);
+    duplex.pipe(to.input);
+  }
+
+  async list(service?: string): Promise<string[]> {
+    const duplex = new ChannelDuplex();
+    const channel = new BareChannel(await dial(this.#address, this.#options));
+    duplex.attach(channel);
+    channel.write(encodeLine(service === undefined ? "LIST" : `LIST ${service}`));
+    return readList(duplex);
+  }
+
+  async close(): Promise<void> {
+    this.#close();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#close();
+  }
+}
+
+const NOTHING = new Uint8Array(0);
+
+/** A list is as long as an organisation has services, 100,000 of them at the most. */
+const LIST_BYTES_MAX = 8 * 1_024 * 1_024;
+
+/** Reads names until the empty line, or until a plain RFC 1078 peer closes. */
+async function readList(duplex: Duplex): Promise<string[]> {
+  let text = "";
+  for await (const chunk of duplex) {
+    text += String(chunk);
+    if (text.endsWith("\r\n\r\n") || text === "\r\n") break;
+    if (text.length > LIST_BYTES_MAX)
+      throw new FivedError(
+        "PROTOCOL_ERROR",
+        `Cannot list: the server names more than ${LIST_BYTES_MAX} octets of services`,
+      );
+  }
+  duplex.destroy();
+  if (text.startsWith("-")) throw refusal("LIST", { type: "refused", code: undefined, text: text.slice(1).trim() });
+  return text.split("\r\n").filter((line) => line !== "");
+}
+
+function asked(service: string, host: string | undefined): Asked[] {
+  return host === undefined ? [{ text: service }] : [{ text: `HOST ${host}` }, { text: service }];
+}
+
+function checkName(service: string): void {
+  if (isServiceName(service)) return;
+  const charset = "1 to 64 letters, digits and . _ + -, starting with a letter, a digit or _";
+  throw new FivedError("ADDRESS_BAD", `Cannot open "${service}": a service's name is ${charset}`);
+}
+
+function lost(address: Address, reason: string): FivedError {
+  return new FivedError("SESSION_LOST", `Cannot go on with the session at ${printAddress(address)}: ${reason}`);
+}
+
+function abortWith(duplex: Duplex, signal: AbortSignal | undefined): void {
+  if (signal === undefined) return;
+  const abort = (): void => {
+    duplex.destroy(
+      new FivedError("ABORTED", "Cannot go on with the stream: it was called off", { cause: signal.reason }),
+    );
+  };
+  if (signal.aborted) return abort();
+  signal.addEventListener("abort", abort, { once: true });
+  duplex.once("close", () => signal.removeEventListener("abort", abort));
+}

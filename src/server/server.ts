@@ -1,0 +1,367 @@
+/**
+ * The session server: listens, tells TLS from lines by the first octet, and gives each connection its conversation (PROTOCOL §2).
+ *
+ * ```
+ *   accept --> 0x16? --> TLS 1.3, ALPN fived/1 --> conversation "secure" --+--> MULTIPLEX --> ServerSession
+ *      |         no                                     ^                  +--> a service's bytes
+ *      |          +--> conversation "plain" / "restricted" -- TLS ---------+
+ *   Admission
+ * ```
+ * @module
+ */
+import { randomUUID } from "node:crypto";
+import { rm } from "node:fs/promises";
+import { connect as connectSocket, createServer, isIPv6, type Server, type Socket } from "node:net";
+import { TLSSocket } from "node:tls";
+import { BareChannel, FivedError } from "../io/index.ts";
+import { ANONYMOUS_LIMITS, type SessionLimits } from "../session/index.ts";
+import { Code, encodeLine } from "../wire/index.ts";
+import { Admission, isLoopback } from "./admission.ts";
+import type { Configuration, ListenSettings } from "./config.ts";
+import { Conversation } from "./conversation.ts";
+import { type Endpoint, endpointText } from "./endpoint.ts";
+import type { Log } from "./log.ts";
+import { createLog } from "./log.ts";
+import { buildRegistry, type Registry } from "./registry.ts";
+import { ServerSession } from "./server-session.ts";
+import type { Caller } from "./service.ts";
+import type { ConversationState } from "./words.ts";
+
+/** The ALPN name of this protocol: without it on both sides another protocol's octets could be reflected at us (ALPACA, abuse case T11). */
+const ALPN = "fived/1";
+/** First octet of a TLS record that carries a handshake. */
+const TLS_HANDSHAKE = 0x16;
+/** Connections the kernel may queue before we accept them. */
+const BACKLOG = 511;
+
+/** A running session server. */
+export interface SessionServer extends AsyncDisposable {
+  /** Where it listens, as URLs with the ports that were really taken. */
+  readonly addresses: readonly string[];
+  /** Fingerprint of its key, as `known_hosts` tools print it. */
+  readonly fingerprint: string;
+  /** Other services, hosts, roles, certificates and addresses from now on; streams that are open go on untouched. */
+  reload(configuration: Configuration): Promise<void>;
+  /** Takes no more connections and streams; idle sessions end at once, streams have `graceMs` to end. Resolves when all is over. */
+  drain(graceMs?: number): Promise<void>;
+}
+
+/** Starts a session server; rejects with LISTEN_FAILED, CONFIGURATION_BAD or STATE_UNUSABLE. */
+export async function serve(
+  configuration: Configuration,
+  options: { readonly log?: Log } = {},
+): Promise<SessionServer> {
+  const log = options.log ?? createLog({ level: "info" });
+  const registry = await buildRegistry(configuration, { log });
+  const server = new Daemon(configuration, registry, log);
+  try {
+    await server.listen(configuration.listen);
+  } catch (error) {
+    await server[Symbol.asyncDispose]();
+    throw error;
+  }
+  return server;
+}
+
+interface Listener {
+  readonly settings: ListenSettings;
+  readonly server: Server;
+  readonly address: string;
+}
+
+class Daemon implements SessionServer {
+  readonly #log: Log;
+  readonly #admission: Admission;
+  readonly #sessions = new Set<ServerSession>();
+  /** Connections that carry no session: still talking, or a service's own. */
+  readonly #bare = new Set<Socket>();
+  readonly #idle = new Set<() => void>();
+  #configuration: Configuration;
+  #registry: Registry;
+  #listeners: Listener[] = [];
+
+  constructor(configuration: Configuration, registry: Registry, log: Log) {
+    this.#configuration = configuration;
+    this.#registry = registry;
+    this.#log = log;
+    this.#admission = new Admission(configuration.limits.unauthenticated);
+  }
+
+  get addresses(): readonly string[] {
+    return this.#listeners.map((listener) => listener.address);
+  }
+
+  get fingerprint(): string {
+    return this.#registry.fingerprint;
+  }
+
+  async listen(settings: readonly ListenSettings[]): Promise<void> {
+    for (const each of settings) this.#listeners.push(await this.#open(each));
+  }
+
+  async reload(configuration: Configuration): Promise<void> {
+    const registry = await buildRegistry(configuration, { log: this.#log });
+    const before = this.#registry;
+    const wanted = new Set(configuration.listen.map(keyOf));
+    const kept = this.#listeners.filter((listener) => wanted.has(keyOf(listener.settings)));
+    const have = new Set(kept.map((listener) => keyOf(listener.settings)));
+    const opened: Listener[] = [];
+    try {
+      for (const each of configuration.listen) if (!have.has(keyOf(each))) opened.push(await this.#open(each));
+    } catch (error) {
+      for (const listener of opened) listener.server.close();
+      await registry[Symbol.asyncDispose]();
+      throw error;
+    }
+    for (const listener of this.#listeners) if (!kept.includes(listener)) listener.server.close();
+    this.#listeners = [...kept, ...opened];
+    this.#configuration = configuration;
+    this.#registry = registry;
+    this.#admission.limits = configuration.limits.unauthenticated;
+    await before[Symbol.asyncDispose]();
+  }
+
+  async drain(graceMs = this.#configuration.limits.shutdownMs): Promise<void> {
+    this.#close();
+    for (const session of [...this.#sessions]) session.drain();
+    for (const stop of [...this.#idle]) stop();
+    const deadline = Date.now() + graceMs;
+    while (this.#sessions.size + this.#bare.size > 0 && Date.now() < deadline) await this.#somethingEnds(deadline);
+    await this[Symbol.asyncDispose]();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#close();
+    for (const session of [...this.#sessions]) session.end(Code.UNAVAILABLE, "the server is shutting down");
+    for (const socket of [...this.#bare]) socket.destroy();
+    await this.#registry[Symbol.asyncDispose]();
+  }
+
+  #close(): void {
+    for (const listener of this.#listeners) listener.server.close();
+    this.#listeners = [];
+  }
+
+  /** Told whenever a session or a connection ends. */
+  #ended: () => void = () => {};
+
+  #somethingEnds(deadline: number): Promise<void> {
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, Math.max(0, deadline - Date.now()));
+      this.#ended = () => {
+        clearTimeout(timer);
+        resolve();
+      };
+    });
+  }
+
+  // ---- connections
+
+  async #open(settings: ListenSettings): Promise<Listener> {
+    const { endpoint } = settings;
+    const server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => this.#accept(socket, settings));
+    if (endpoint.type === "unix") await removeStale(endpoint.path);
+    await new Promise<void>((resolve, reject) => {
+      server.once("error", (error) => {
+        const message = `Cannot listen on ${endpointText(endpoint)}: ${error.message}`;
+        reject(new FivedError("LISTEN_FAILED", message, { cause: error }));
+      });
+      const where =
+        endpoint.type === "unix"
+          ? { path: endpoint.path }
+          : { host: endpoint.host, port: endpoint.port, ipv6Only: false };
+      server.listen({ ...where, backlog: BACKLOG }, resolve);
+    });
+    // Running out of descriptors is not the end: connections wait in the kernel until some are free (abuse case S01).
+    server.on("error", (error) => this.#log.warn({ error }, "cannot accept a connection"));
+    return { settings, server, address: endpointText(boundTo(server, endpoint)) };
+  }
+
+  #accept(socket: Socket, settings: ListenSettings): void {
+    socket.on("error", () => {}); // "close" follows, and is what counts
+    const leave = this.#admission.admit(socket.remoteAddress);
+    if (leave === undefined) {
+      this.#log.debug({ peer: peerOf(socket) }, "too many connections at the door");
+      socket.destroy();
+      return;
+    }
+    this.#bare.add(socket);
+    socket.once("close", () => {
+      leave();
+      this.#bare.delete(socket);
+      this.#ended();
+    });
+    const open = isLoopback(socket.remoteAddress) || settings.plaintext;
+    const reception: Reception = { socket, leave, session: randomUUID(), plain: open ? "plain" : "restricted" };
+    this.#sniff(reception);
+  }
+
+  /** TLS or lines: the first octet tells. */
+  #sniff(reception: Reception): void {
+    const { socket } = reception;
+    const stop = (): void => {
+      socket.end(encodeLine("- 408 no request came in time"));
+      setTimeout(() => socket.destroy(), 1_000).unref();
+    };
+    const timer = setTimeout(stop, this.#configuration.limits.firstLineMs);
+    const done = (): void => {
+      clearTimeout(timer);
+      this.#idle.delete(stop);
+    };
+    this.#idle.add(stop);
+    socket.once("close", done);
+    socket.once("end", () => socket.end());
+    socket.once("data", (first: Buffer) => {
+      done();
+      socket.off("close", done);
+      socket.removeAllListeners("end");
+      socket.pause();
+      if (first[0] !== TLS_HANDSHAKE) return this.#converse(reception, reception.plain, new BareChannel(socket), first);
+      socket.unshift(first);
+      this.#secure(reception);
+    });
+  }
+
+  /** Starts TLS on the connection; afterwards a new conversation begins that knows nothing of what was said before (T06, T07). */
+  #secure(reception: Reception): void {
+    const { socket } = reception;
+    const registry = this.#registry;
+    const secured = new TLSSocket(socket, {
+      isServer: true,
+      secureContext: registry.secureContextFor(undefined),
+      ALPNProtocols: [ALPN],
+      SNICallback: (name, done) => done(null, this.#registry.secureContextFor(name)),
+    });
+    // Node's own handshake timeout does not apply to a TLSSocket over a socket that exists.
+    const timer = setTimeout(() => socket.destroy(), this.#configuration.limits.handshakeMs);
+    const failed = (error?: Error): void => {
+      if (error !== undefined) this.#log.debug({ peer: peerOf(socket), reason: error.message }, "TLS failed");
+      clearTimeout(timer);
+      socket.destroy();
+    };
+    secured.on("error", failed);
+    secured.on("_tlsError", failed); // what Node's own TLS server hears of errors; nobody else would end the connection
+    secured.once("close", () => failed());
+    secured.once("secure", () => {
+      clearTimeout(timer);
+      if (secured.alpnProtocol !== ALPN) return failed(new Error(`no ALPN ${ALPN}`));
+      this.#converse(reception, "secure", new BareChannel(secured), NOTHING);
+    });
+  }
+
+  #converse(reception: Reception, state: ConversationState, channel: BareChannel, first: Uint8Array): void {
+    const { socket } = channel;
+    const caller: Caller = {
+      session: reception.session,
+      user: undefined,
+      roles: [],
+      secure: state === "secure",
+      peer: peerOf(reception.socket),
+    };
+    const servername =
+      socket instanceof TLSSocket && typeof socket.servername === "string" ? socket.servername : undefined;
+    const named = servername === undefined ? undefined : this.#registry.host(servername)?.name;
+    const stop = (): void => channel.close();
+    this.#idle.add(stop);
+    socket.once("close", () => this.#idle.delete(stop));
+    const conversation = new Conversation(channel, {
+      state,
+      caller,
+      log: this.#log,
+      host: named,
+      deadlines: this.#configuration.limits,
+      registry: () => this.#registry,
+      accepted: () => reception.leave(),
+      settled: () => this.#idle.delete(stop),
+      become: (next, rest, host) => {
+        channel.release();
+        if (next === "tls") return this.#secure(reception);
+        this.#carry(reception, caller, host, socket, rest);
+      },
+    });
+    conversation.start(first);
+    socket.resume();
+  }
+
+  #carry(reception: Reception, caller: Caller, host: string | undefined, socket: Socket, rest: Uint8Array): void {
+    this.#bare.delete(reception.socket);
+    const session: ServerSession = new ServerSession({
+      caller,
+      host,
+      log: this.#log,
+      limits: sessionLimits(this.#configuration),
+      pendingOpens: this.#configuration.limits.pendingOpens,
+      deadlines: this.#configuration.limits,
+      retain: process.env["FIVED_BENCH_RETAIN"] === "1",
+      registry: () => this.#registry,
+      ended: () => {
+        this.#sessions.delete(session);
+        this.#ended();
+      },
+    });
+    this.#sessions.add(session);
+    session.carry(socket, rest);
+  }
+}
+
+/** A connection from accept on. */
+interface Reception {
+  readonly socket: Socket;
+  /** It has shown what it is for: it no longer counts at the door. */
+  readonly leave: () => void;
+  /** Identifier of the conversation or session, for logs and back ends. */
+  readonly session: string;
+  /** What plaintext may do on this connection. */
+  readonly plain: ConversationState;
+}
+
+const NOTHING = new Uint8Array(0);
+
+function sessionLimits({ limits, sessions }: Configuration): SessionLimits {
+  return {
+    ...ANONYMOUS_LIMITS,
+    streams: limits.anonymous.streams,
+    budgetBytes: limits.anonymous.budgetBytes,
+    initialCreditBytes: limits.initialCreditBytes,
+    windowBytesMax: limits.windowBytesMax,
+    logWindowBytesMax: limits.logWindowBytesMax,
+    connections: sessions.connections,
+    sendQueueBytes: limits.sendQueueBytes,
+    controls: limits.controlQueue.frames,
+    stallMs: limits.stallMs,
+    streamStallMs: limits.streamStallMs,
+    keepaliveMs: limits.keepalive.intervalMs,
+    keepaliveMisses: limits.keepalive.misses,
+    glitches: limits.glitches,
+    pings: limits.pings,
+  };
+}
+
+function keyOf({ endpoint, plaintext }: ListenSettings): string {
+  return `${endpointText(endpoint)} ${plaintext}`;
+}
+
+function boundTo(server: Server, endpoint: Endpoint): Endpoint {
+  const bound = server.address();
+  if (endpoint.type === "unix" || bound === null || typeof bound === "string") return endpoint;
+  return { type: "tcp", host: endpoint.host, port: bound.port };
+}
+
+function peerOf(socket: Socket): string {
+  const { remoteAddress: address, remotePort: port } = socket;
+  if (address === undefined) return "unix:";
+  return isIPv6(address) ? `[${address}]:${port}` : `${address}:${port}`;
+}
+
+/** A Unix socket that nobody answers was left behind by a server that died; one that somebody answers stays, and listening fails. */
+async function removeStale(path: string): Promise<void> {
+  const answered = await new Promise<boolean>((resolve) => {
+    const probe = connectSocket({ path });
+    probe.once("connect", () => {
+      probe.destroy();
+      resolve(true);
+    });
+    probe.once("error", (error: NodeJS.ErrnoException) => resolve(error.code !== "ECONNREFUSED"));
+  });
+  if (!answered) await rm(path, { force: true });
+}
