@@ -73,7 +73,10 @@ type Prelude = (socket: Socket, address: Address, limit: AbortSignal) => Promise
 
 async function establish(target: Target, options: SecureOptions, prelude: Prelude): Promise<Secured> {
   const { address, trust, signal } = options;
-  const context = await contextWith(options.ca);
+  const context = await contextWith(options.ca).catch((error: unknown) => {
+    if (target instanceof Socket) target.destroy();
+    throw error;
+  });
   for (let again = !(target instanceof Socket); ; again = false) {
     const { socket, hostKey, pki } = await meet(target, options, prelude, context);
     try {
