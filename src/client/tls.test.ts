@@ -4,7 +4,7 @@ import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { mkdtemp, rm } from "node:fs/promises";
-import { connect, createServer, type Server, type Socket } from "node:net";
+import { connect, createServer, type Server, Socket } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test, { after, type TestContext } from "node:test";
@@ -143,8 +143,11 @@ test("a CA file that is none is told with its name", { skip }, async (t) => {
   const garbage = join(await temporaryFolder(t), "ca.pem");
   writeFileSync(garbage, "-----BEGIN CERTIFICATE-----\nnone\n-----END CERTIFICATE-----\n");
   for (const file of [garbage, `${garbage}.absent`]) {
-    const error = await refused(t, server, "CONFIGURATION_BAD", { ca: file });
+    const socket = await target(t, server, { given: true });
+    assert.ok(socket instanceof Socket);
+    const error = await failing(secure(socket, await optionsOf(t, { ca: file })), "CONFIGURATION_BAD");
     assert.ok(error.message.includes(file));
+    assert.ok(socket.destroyed);
   }
 });
 
