@@ -1,6 +1,6 @@
 /**
  * The pin store: a `known_hosts` file in OpenSSH's format (sshd(8), "SSH_KNOWN_HOSTS FILE FORMAT"), so that `ssh-keygen -F`, `-R`, `-H`
- * and `-lf` work on it (PROTOCOL §4.2). Says what the file knows about a name and a key, and adds lines; what follows from that is
+ * and `-lf` work on it (PROTOCOL §2.2). Says what the file knows about a name and a key, and adds lines; what follows from that is
  * `trust.ts`'s business. A plain `host` here is the server on our default port, where ssh would mean port 22: the file is our own.
  *
  * A file that cannot be read is never an empty one: whoever could make it unreadable could otherwise make every server a new one.

@@ -1,5 +1,5 @@
 /**
- * TLS 1.3 towards a session server, from the first octet or after the in-band `TLS` of the paper (PROTOCOL §4.1; abuse cases T03, T04, T11,
+ * TLS 1.3 towards a session server, from the first octet or after the in-band `TLS` of the paper (PROTOCOL §2.2, §4.3; abuse cases T03, T04, T11,
  * T17). When a promise of this file is fulfilled, the server speaks `fived/1`, has proved possession of its key, and is trusted; until then
  * not an octet of ours but TLS itself, and the line `TLS`, has left. What trust means is `trust.ts`'s business.
  *

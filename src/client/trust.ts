@@ -1,5 +1,5 @@
 /**
- * Whether to go on with a server (PROTOCOL §4.2; abuse cases O01, O02). {@link judge} decides, and is a pure function of what was found;
+ * Whether to go on with a server (PROTOCOL §2.2; abuse cases O01, O02). {@link judge} decides, and is a pure function of what was found;
  * {@link trustWith} finds it, asks and pins. A TLS key comes in with proof of possession (TLS 1.3's CertificateVerify): that, and whether
  * the certificate is valid for the name, is `tls.ts`'s business.
  *
