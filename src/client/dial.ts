@@ -9,7 +9,7 @@ import { join } from "node:path";
 import { FivedError } from "../io/index.ts";
 import { type Address, parseAddress, printAddress } from "./address.ts";
 import { knownHosts } from "./known-hosts.ts";
-import { secure, secureInBand } from "./tls.ts";
+import { HANDSHAKE_TIMEOUT_MS, secure, secureInBand } from "./tls.ts";
 import { type HostKeyChecking, type Trust, trustWith } from "./trust.ts";
 
 /** How to reach a session server, and whom to trust. */
@@ -27,7 +27,7 @@ export interface ConnectOptions {
   /** PEM file of further certification authorities. */
   readonly ca?: string;
   readonly signal?: AbortSignal;
-  /** Time for name, connection and handshake together. */
+  /** Time for name, connection and handshake together, without the user's time for an answer; {@link HANDSHAKE_TIMEOUT_MS} if left out. */
   readonly connectTimeoutMs?: number;
   /** Warnings for the user, one line each. */
   readonly log?: (line: string) => void;
@@ -35,23 +35,18 @@ export interface ConnectOptions {
   readonly retain?: boolean;
 }
 
-/** Time to reach a server when nothing else was said: a name, a connection and a handshake, each slow. */
-export const CONNECT_TIMEOUT_MS = 20_000;
-
 /** Connects; rejects with RESOLVE_FAILED, CONNECT_FAILED, TLS_FAILED, TIMEOUT, ABORTED or what trust decides. */
 export async function dial(address: Address, options: ConnectOptions): Promise<Socket> {
-  const limit = AbortSignal.timeout(options.connectTimeoutMs ?? CONNECT_TIMEOUT_MS);
-  const signal = options.signal === undefined ? limit : AbortSignal.any([options.signal, limit]);
-  const socket = await open(address, signal);
   const tls = options.tls ?? "required";
-  if (tls === "off") return socket;
-  const secureOptions = {
+  if (tls === "off") return dialPlain(address, options);
+  const target = address.type === "unix" ? { path: address.path } : { host: address.host.text, port: address.port };
+  const secured = await (tls === "in-band" ? secureInBand : secure)(target, {
     address,
     trust: trustOf(options),
-    signal,
     ...(options.ca === undefined ? {} : { ca: options.ca }),
-  };
-  const secured = await (tls === "in-band" ? secureInBand(socket, secureOptions) : secure(socket, secureOptions));
+    ...(options.signal === undefined ? {} : { signal: options.signal }),
+    ...(options.connectTimeoutMs === undefined ? {} : { timeoutMs: options.connectTimeoutMs }),
+  });
   for (const warning of secured.warnings) options.log?.(warning);
   return secured.socket;
 }
@@ -61,7 +56,10 @@ export function addressOf(address: string | Address): Address {
   return typeof address === "string" ? parseAddress(address) : address;
 }
 
-function open(address: Address, signal: AbortSignal): Promise<Socket> {
+/** A connection in the clear, for plain RFC 1078 peers. */
+function dialPlain(address: Address, options: ConnectOptions): Promise<Socket> {
+  const limit = AbortSignal.timeout(options.connectTimeoutMs ?? HANDSHAKE_TIMEOUT_MS);
+  const signal = options.signal === undefined ? limit : AbortSignal.any([options.signal, limit]);
   return new Promise((resolve, reject) => {
     const where =
       address.type === "unix" ? { path: address.path } : { host: address.host.text, port: address.port, noDelay: true };

@@ -12,6 +12,7 @@ import type { Socket } from "node:net";
 import { TLSSocket } from "node:tls";
 import { type Output, Session, type SessionOptions } from "../session/index.ts";
 import { assertNever, Code } from "../wire/index.ts";
+import type { Account, FrameBudget } from "./frame-budget.ts";
 import { SLAB_BYTES, type Slab, scratch, slabOf, takeSlab } from "./memory.ts";
 import { Outlet } from "./outlet.ts";
 import { type Reader, type Reading, readInto } from "./read-into.ts";
@@ -50,6 +51,8 @@ export class SessionPump implements Participant {
   readonly #session: Session;
   readonly #owner: PumpOwner;
   readonly #queueBytes: number;
+  readonly #budget: FrameBudget | undefined;
+  readonly #account: Account | undefined;
   readonly #connections = new Map<number, Connection>();
   readonly #streams = new Map<number, SessionStream>();
   #outlets: Outlet[] = [];
@@ -58,8 +61,12 @@ export class SessionPump implements Participant {
   #timer: NodeJS.Timeout | undefined;
   #timerAt = Number.POSITIVE_INFINITY;
 
-  constructor(options: SessionOptions, owner: PumpOwner) {
-    this.#session = new Session(options, performance.now());
+  /** @param budget of small frames, shared with the other sessions of a server */
+  constructor(options: SessionOptions, owner: PumpOwner, budget?: FrameBudget) {
+    const now = performance.now();
+    this.#session = new Session(options, now);
+    this.#budget = budget;
+    this.#account = budget?.open(now);
     this.#owner = owner;
     this.#queueBytes = options.limits.sendQueueBytes;
   }
@@ -133,7 +140,13 @@ export class SessionPump implements Participant {
 
   /** Octets came over a connection. Unless `kept`, their memory is used again when this returns. */
   received(connection: number, bytes: Uint8Array, kept: boolean): void {
-    this.#session.handle({ type: "received", connection, bytes, kept }, performance.now());
+    const now = performance.now();
+    const before = this.#session.smallFrames;
+    this.#session.handle({ type: "received", connection, bytes, kept }, now);
+    if (this.#budget !== undefined && this.#account !== undefined) {
+      const pauseMs = this.#budget.charge(this.#account, this.#session.smallFrames - before, now);
+      if (pauseMs > 0) this.#connections.get(connection)?.pause(pauseMs);
+    }
     this.#drain();
     this.list();
   }
@@ -255,6 +268,9 @@ class Connection implements Reader {
   #to = 0;
   #busyBytes = 0;
   #calm: NodeJS.Timeout | undefined;
+  #flooded = false;
+  #paused = false;
+  /** Not read at the moment, for one of these reasons. */
   #stopped = false;
   #closing = false;
   /** Which of {@link BURST_RECORDS} comes next. */
@@ -361,13 +377,28 @@ class Connection implements Reader {
   /** Writes what the turn has gathered. A peer that makes us answer faster than it reads is not read meanwhile (F09). */
   flush(flooded: boolean): void {
     if (this.outlet.gathered > 0) this.#write();
-    if (flooded && !this.#stopped) {
-      this.#stopped = true;
-      this.#socket.pause();
-    } else if (!flooded && this.#stopped) {
-      this.#stopped = false;
-      this.#reading?.resume();
-    }
+    this.#flooded = flooded;
+    this.#readOrNot();
+  }
+
+  /** Does not read for a while. */
+  pause(ms: number): void {
+    if (this.#paused) return;
+    this.#paused = true;
+    this.#readOrNot();
+    const timer = setTimeout(() => {
+      this.#paused = false;
+      this.#readOrNot();
+    }, ms);
+    timer.unref();
+  }
+
+  #readOrNot(): void {
+    const stop = this.#flooded || this.#paused;
+    if (stop === this.#stopped) return;
+    this.#stopped = stop;
+    if (stop) this.#socket.pause();
+    else this.#reading?.resume();
   }
 
   /**

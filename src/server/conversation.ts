@@ -15,7 +15,14 @@ import { host } from "./services/host.ts";
 import { help, list } from "./services/list.ts";
 import { multiplex } from "./services/multiplex.ts";
 import { tls } from "./services/tls.ts";
-import { type BuiltInWord, builtInWord, type ConversationState, OUTCOMES, STAYS_OPEN } from "./words.ts";
+import {
+  type BuiltInWord,
+  builtInWord,
+  type ConversationState,
+  OUTCOMES,
+  STAYS_OPEN,
+  TAKES_ARGUMENT,
+} from "./words.ts";
 
 const BUILT_IN: Readonly<Record<BuiltInWord, Service>> = {
   LIST: list,
@@ -160,7 +167,8 @@ export class Conversation implements Receiver {
     const request = parseRequest(line.text);
     if (request.type === "error") return this.#refuseAndLeave(501, "not a service name");
     const builtIn = builtInWord(request.word);
-    if (builtIn !== undefined) return this.#serveBuiltIn(builtIn, request.args);
+    if (builtIn !== undefined && (request.args.length === 0 || TAKES_ARGUMENT.has(builtIn)))
+      return this.#serveBuiltIn(builtIn, request.args);
     if (request.args.length > 0) return this.#refuseAndLeave(500, "not a fived request");
     this.#serveService(request.word);
   }

@@ -1,5 +1,5 @@
 /**
- * Which built-in words there are, and which of them act in which state of a conversation (PROTOCOL §3.6). The one table: what acts, what
+ * Which built-in words there are, and which of them act in which state of a conversation (PROTOCOL §3.3). The one table: what acts, what
  * is refused, and the tests of every pair come from it.
  * @module
  */
@@ -9,7 +9,7 @@ export const BUILT_IN_WORDS = ["LIST", "HELP", "TLS", "MULTIPLEX", "HOST"] as co
 /** A word this release serves itself. */
 export type BuiltInWord = (typeof BUILT_IN_WORDS)[number];
 
-/** Words no service may have, in any case: those of the whole protocol, so that a later release breaks no configuration. */
+/** Words no service may have, in any case: those of the whole protocol, so that a later release breaks no configuration (abuse case L09). */
 export const RESERVED_WORDS: readonly string[] = [
   ...BUILT_IN_WORDS,
   "AUTH",
@@ -40,6 +40,9 @@ export const OUTCOMES: Readonly<Record<BuiltInWord | "service", Readonly<Record<
   HOST: { plain: "acts", restricted: "acts", secure: "acts", stream: "acts" },
   service: { plain: "acts", restricted: 530, secure: "acts", stream: "acts" },
 };
+
+/** Words that may have something behind them; behind any other it is another protocol speaking (`GET / HTTP/1.1`). */
+export const TAKES_ARGUMENT: ReadonlySet<string> = new Set(["LIST", "HOST"]);
 
 /** Refusals of these words leave the conversation open; of all others close it, else pipelined payload would be read as commands. */
 export const STAYS_OPEN: ReadonlySet<string> = new Set(["LIST", "HOST"]);
