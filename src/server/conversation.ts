@@ -300,8 +300,17 @@ export class Conversation implements Receiver {
       },
       refuse: (code, text) => void this.#say(`- ${code} ${text}`),
       splice: (to: Splice) => channel.splice(to, this.#lines.rest()),
-      stream: (): Duplex => channel.duplex(this.#lines.rest()),
+      stream: () => this.#stream(),
     };
+  }
+
+  #stream(): Duplex {
+    const stream = this.#channel.duplex(this.#lines.rest());
+    stream.once("close", () => {
+      this.#over = true;
+      this.#abort?.abort();
+    });
+    return stream;
   }
 
   get #directory(): Directory {

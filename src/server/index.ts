@@ -10,7 +10,7 @@ export {
   type Problem,
   problemText,
 } from "./config.ts";
-export { type ServiceContext, service } from "./define.ts";
+export { type HandledService, type Handler, service, type Visitor } from "./define.ts";
 export { createLog, type Log, type LogLevel } from "./log.ts";
 export { type SessionServer, serve } from "./server.ts";
 export type { Caller, Next, Service, Talk } from "./service.ts";

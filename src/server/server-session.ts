@@ -3,7 +3,7 @@
  * @module
  */
 import type { Socket } from "node:net";
-import { type Channel, SessionPump } from "../io/index.ts";
+import { type Channel, type FrameBudget, SessionPump } from "../io/index.ts";
 import type { SessionLimits } from "../session/index.ts";
 import { Code } from "../wire/index.ts";
 import { Conversation, type Deadlines, type Place } from "./conversation.ts";
@@ -18,6 +18,8 @@ export interface SessionSetting {
   readonly log: Log;
   readonly limits: SessionLimits;
   readonly deadlines: Deadlines;
+  /** Small frames, shared with the server's other sessions. */
+  readonly budget: FrameBudget;
   /** Back ends of one session that may be connecting at once (abuse case R04). */
   readonly pendingOpens: number;
   /** Keep the session's log, as sessions that may be detached do. */
@@ -53,6 +55,7 @@ export class ServerSession {
           setting.ended();
         },
       },
+      setting.budget,
     );
     this.#place = {
       state: "stream",

@@ -13,7 +13,7 @@ import { randomUUID } from "node:crypto";
 import { rm } from "node:fs/promises";
 import { connect as connectSocket, createServer, isIPv6, type Server, type Socket } from "node:net";
 import { TLSSocket } from "node:tls";
-import { BareChannel, FivedError } from "../io/index.ts";
+import { BareChannel, FivedError, FrameBudget } from "../io/index.ts";
 import { ANONYMOUS_LIMITS, type SessionLimits } from "../session/index.ts";
 import { Code, encodeLine } from "../wire/index.ts";
 import { Admission, isLoopback } from "./admission.ts";
@@ -72,6 +72,7 @@ interface Listener {
 class Daemon implements SessionServer {
   readonly #log: Log;
   readonly #admission: Admission;
+  #budget: FrameBudget;
   readonly #sessions = new Set<ServerSession>();
   /** Connections that carry no session: still talking, or a service's own. */
   readonly #bare = new Set<Socket>();
@@ -84,6 +85,7 @@ class Daemon implements SessionServer {
     this.#configuration = configuration;
     this.#registry = registry;
     this.#log = log;
+    this.#budget = new FrameBudget(configuration.limits.framesPerSecond);
     this.#admission = new Admission(configuration.limits.unauthenticated);
   }
 
@@ -117,6 +119,7 @@ class Daemon implements SessionServer {
     this.#listeners = [...kept, ...opened];
     this.#configuration = configuration;
     this.#registry = registry;
+    this.#budget = new FrameBudget(configuration.limits.framesPerSecond);
     this.#admission.limits = configuration.limits.unauthenticated;
     await before[Symbol.asyncDispose]();
   }
@@ -290,6 +293,7 @@ class Daemon implements SessionServer {
       host,
       log: this.#log,
       limits: sessionLimits(this.#configuration),
+      budget: this.#budget,
       pendingOpens: this.#configuration.limits.pendingOpens,
       deadlines: this.#configuration.limits,
       retain: process.env["FIVED_BENCH_RETAIN"] === "1",
