@@ -45,6 +45,7 @@ import {
   INITIAL_CREDIT_BYTES,
   LOG_WINDOW_BYTES,
   ROUND_TRIP_MS_ASSUMED,
+  SEND_QUEUE_BYTES,
   type SessionLimits,
   TOMBSTONES_MAX,
 } from "./limits.ts";
@@ -114,6 +115,8 @@ type Control = Exclude<SequencedContent, { type: "data" | "credit" | "skippedInL
 const CREDIT_PART_MIN = 1 / 8;
 /** Streams one may open before the peer has told how many it allows (PROTOCOL §6.4). */
 const STREAMS_UNHEARD = 8;
+/** Frames below this size are counted as small. */
+const SMALL_FRAME_BYTES = 1_024;
 /** Stream numbers are 32 bits wide. */
 const STREAM_MAX = 0xffff_ffff;
 /** Room in the peer's log window that DATA leaves for control frames. */
@@ -176,6 +179,7 @@ export class Session {
   /** Position and time from which the use of the log window is measured. */
   #windowFrom = 0;
   #windowAt: number;
+  #smallFrames = 0;
   /** What peers were told they may send on a stream they open; never less than before. */
   #announcedCredit: number;
   #everConnected = 0;
@@ -235,6 +239,11 @@ export class Session {
   /** True while the peer makes us answer faster than it reads: the pump then stops reading it (F09). */
   get flooded(): boolean {
     return this.#controls.length - this.#controlAt > this.#limits.controls;
+  }
+
+  /** Frames of less than 1 KiB that have come so far: they cost more than they carry (F07). */
+  get smallFrames(): number {
+    return this.#smallFrames;
   }
 
   /** Octets of our log, and of the peer's, for status and resumption. */
@@ -568,6 +577,7 @@ export class Session {
   }
 
   #sequenced(connection: Connection, frame: SequencedFrame): void {
+    if (frame.size < SMALL_FRAME_BYTES) this.#smallFrames++;
     const arrival = this.#inbox.place(frame, this.#inboxLimit);
     switch (arrival) {
       case "next":
@@ -996,7 +1006,9 @@ export class Session {
 
   /** Wakes a source that was told to wait, if it may queue something now. */
   #wake(stream: Stream): void {
-    if (!stream.wanting || this.sendable(stream.id, this.#now) === 0) return;
+    // Not for every frame that leaves: a source that gives much at once is read, framed and written at once.
+    if (!stream.wanting || stream.queuedBytes > SEND_QUEUE_BYTES / 4) return;
+    if (this.sendable(stream.id, this.#now) === 0) return;
     stream.wanting = false;
     this.#emit({ type: "writable", stream: stream.id });
   }
