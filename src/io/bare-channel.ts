@@ -8,6 +8,7 @@ import type { Duplex } from "node:stream";
 import { INITIAL_CREDIT_BYTES } from "../session/index.ts";
 import { Code } from "../wire/index.ts";
 import { type Channel, nobody, type Receiver, type Splice } from "./channel.ts";
+import { ChannelDuplex } from "./duplex.ts";
 
 /** A peer that does not follow our FIN is cut off after this long. */
 const CLOSE_MS = 1_000;
@@ -18,6 +19,7 @@ export class BareChannel implements Channel {
   readonly socket: Socket;
   /** Octets the receiver has not dealt with. */
   #held = 0;
+  #ended = false;
   #closing = false;
   #over = false;
 
@@ -27,7 +29,10 @@ export class BareChannel implements Channel {
     if (this.#held >= INITIAL_CREDIT_BYTES) this.socket.pause();
     this.receiver.data(chunk);
   };
-  readonly #onEnd = (): void => this.receiver.end();
+  readonly #onEnd = (): void => {
+    this.#ended = true;
+    this.receiver.end();
+  };
   readonly #onDrain = (): void => this.receiver.drained();
   readonly #onError = (): void => {}; // "close" follows, and says that it is over
   readonly #onClose = (): void => {
@@ -101,12 +106,14 @@ export class BareChannel implements Channel {
   }
 
   duplex(first: Uint8Array): Duplex {
-    const socket = this.release();
-    if (first.length > 0) socket.unshift(first);
-    return socket;
+    const duplex = new ChannelDuplex();
+    duplex.attach(this, first);
+    if (this.#ended) this.receiver.end();
+    return duplex;
   }
 
   forget(): void {
     this.#over = true;
+    if (!this.socket.writableEnded) this.socket.destroy();
   }
 }

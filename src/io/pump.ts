@@ -168,10 +168,8 @@ export class SessionPump implements Participant {
 
   /** A stream's two ends are done with, here and behind it. */
   forget(stream: SessionStream): void {
-    if (!this.#streams.delete(stream.id)) return;
     this.#session.forget(stream.id, performance.now());
     this.list();
-    if (this.#streams.size === 0) this.#owner.idle();
   }
 
   turn(): void {
@@ -212,9 +210,13 @@ export class SessionPump implements Participant {
         return this.#owner.opened(stream, output.request);
       }
       case "finished":
-        return this.#streams.get(output.stream)?.receiver.end();
+        return this.#streams.get(output.stream)?.ended();
       case "over":
         return this.#streams.get(output.stream)?.over(Code.NO_ERROR);
+      case "gone":
+        this.#streams.delete(output.stream);
+        if (this.#streams.size === 0) this.#owner.idle();
+        return;
       case "reset":
         return this.#streams.get(output.stream)?.over(output.code);
       case "disconnect":

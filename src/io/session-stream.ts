@@ -20,6 +20,7 @@ export class SessionStream implements Channel {
   readonly id: number;
   readonly pump: SessionPump;
   receiver: Receiver = nobody;
+  #ended = false;
   #over = false;
   /** The end of a write that found too little credit. */
   #rest: Uint8Array | undefined;
@@ -37,7 +38,7 @@ export class SessionStream implements Channel {
       if (sendable > 0) this.#send(bytes.subarray(0, sendable));
       this.#rest = bytes.subarray(sendable);
     }
-    return this.#rest === undefined && this.sendable > 0;
+    return this.sendable > 0 && this.#rest === undefined; // asked in any case: only who has asked is told when there is room again
   }
 
   #send(bytes: Uint8Array): void {
@@ -81,11 +82,13 @@ export class SessionStream implements Channel {
     const joint = new Joint(this, to);
     this.receiver = joint;
     joint.start(first);
+    if (this.#ended) joint.end();
   }
 
   duplex(first: Uint8Array): Duplex {
     const duplex = new ChannelDuplex();
     duplex.attach(this, first);
+    if (this.#ended) this.receiver.end();
     return this.#over ? duplex.destroy() : duplex;
   }
 
@@ -98,6 +101,12 @@ export class SessionStream implements Channel {
   /** Octets that may be sent now; 0 asks to wait for {@link Receiver.drained}. */
   get sendable(): number {
     return this.pump.session.sendable(this.id, performance.now());
+  }
+
+  /** The peer has half-closed; who receives later is told too. */
+  ended(): void {
+    this.#ended = true;
+    this.receiver.end();
   }
 
   /** The session lets the stream go on. */
@@ -246,7 +255,9 @@ class Joint implements Receiver, Reader {
     if (this.#open > 0) return;
     this.#releaseSlab();
     this.#outlet.drop();
-    if (!this.#outputOver) this.#stream.reset(Code.UNAVAILABLE); // closed without an end: the bytes before may not be all
+    if (this.#outputOver)
+      this.#stream.close(); // nobody is left to take what the caller may still send
+    else this.#stream.reset(Code.UNAVAILABLE); // closed without an end: the bytes before may not be all
     this.#stream.forget();
   }
 

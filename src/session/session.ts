@@ -72,7 +72,10 @@ export type Output =
   | { readonly type: "finished"; readonly stream: number }
   | { readonly type: "reset"; readonly stream: number; readonly code: number }
   | { readonly type: "writable"; readonly stream: number }
+  /** Both ends are finished. */
   | { readonly type: "over"; readonly stream: number }
+  /** The stream was forgotten and nothing of it is left to be said: its slot is free. */
+  | { readonly type: "gone"; readonly stream: number }
   | { readonly type: "disconnect"; readonly connection: number; readonly code: number; readonly reason: string }
   /** The peer has told its limits. */
   | { readonly type: "ready" }
@@ -438,9 +441,11 @@ export class Session {
   finish(id: number, now: number, whole = false): void {
     this.#now = now;
     const stream = this.#streams.get(id);
-    if (stream === undefined || stream.dead || stream.ending !== "open") return;
+    if (stream === undefined || stream.dead) return;
+    stream.endsWhole ||= whole;
+    if (stream.ending === "sent" && whole && !stream.finished) this.#kill(stream, Code.NO_ERROR);
+    if (stream.ending !== "open") return;
     stream.ending = "due";
-    stream.endsWhole = whole;
     this.#schedule.add(stream, now);
   }
 
@@ -468,18 +473,28 @@ export class Session {
     this.#creditDue.add(stream);
   }
 
-  /** The application is done with a stream and its back end is gone: the slot is free. A stream that is not over is reset. */
+  /**
+   * The application is done with a stream and its back end is gone: the slot is free. What was queued before the end of both directions
+   * is still said; any other stream that is not over is reset.
+   */
   forget(id: number, now: number): void {
     this.#now = now;
     const stream = this.#streams.get(id);
-    if (stream === undefined) return;
-    if (!stream.over) this.#kill(stream, Code.CANCEL, "silently");
-    this.#streams.delete(id);
+    if (stream === undefined || stream.forgotten) return;
+    stream.forgotten = true;
+    const saying = stream.ending === "due" && (stream.finished || stream.endsWhole);
+    if (!stream.over && !saying) this.#kill(stream, Code.CANCEL, "silently");
+    else this.#removeIfOver(stream);
+  }
+
+  #removeIfOver(stream: Stream): void {
+    if (!stream.forgotten || !stream.over || !this.#streams.delete(stream.id)) return;
     this.#creditDue.delete(stream);
     this.#dribbling.delete(stream);
     this.#windows -= stream.window;
     if (stream.openedByPeer) this.#peerStreams--;
     else this.#ourStreams--;
+    this.#emit({ type: "gone", stream: stream.id });
   }
 
   /** Takes no more streams; those that are open go on. */
@@ -901,6 +916,7 @@ export class Session {
     if (stream.wanting) this.#wake(stream);
     if (stream.over) this.#emit({ type: "over", stream: stream.id });
     else if (last && stream.endsWhole) this.#kill(stream, Code.NO_ERROR);
+    this.#removeIfOver(stream);
     return true;
   }
 
@@ -1032,6 +1048,7 @@ export class Session {
     this.#creditDue.delete(stream);
     this.#dribbling.delete(stream);
     stream.drop((memory) => this.#emit({ type: "released", memory }));
+    this.#removeIfOver(stream);
   }
 
   /** @param granted octets the peer may send before it hears of the reset; its FIN counts as one */

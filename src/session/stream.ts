@@ -34,6 +34,8 @@ export class Stream {
   ending: "open" | "due" | "sent" = "open";
   /** With our end, the peer's is over too. */
   endsWhole = false;
+  /** The application is done with it. */
+  forgotten = false;
   #queue: Chunk[] = [];
   #queuedBytes = 0;
   /** Since when the peer grants too little credit to be worth a frame; undefined while it does not. */
