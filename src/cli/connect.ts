@@ -1,0 +1,64 @@
+/**
+ * `fived connect ADDR SERVICE`: standard input and output become the service's. Made for `ssh -o ProxyCommand` and for pipes: every byte
+ * passes as it is, each direction ends by itself, and a slow reader on one end slows the writer on the other.
+ * @module
+ */
+import { once } from "node:events";
+import type { Duplex } from "node:stream";
+import { Command } from "commander";
+import { FivedError } from "../io/index.ts";
+import { type ClientFlags, connectOptions, withClientFlags } from "./client-flags.ts";
+import { standardOutput } from "./standard-output.ts";
+import type { Verb } from "./verb.ts";
+
+/** The verb `connect`. */
+export const connect: Verb = (ended) =>
+  withClientFlags(new Command("connect"))
+    .description("connect standard input and output to a service")
+    .argument("<address>", "session server: [user@]host[:port], or with the service behind it: host/service")
+    .argument("[service]", "name of the service")
+    .action(async (address: string, service: string | undefined, flags: ClientFlags, command: Command) => {
+      ended(await run(address, service, flags, command));
+    });
+
+async function run(text: string, name: string | undefined, flags: ClientFlags, command: Command): Promise<number> {
+  const client = await import("../client/index.ts");
+  const parsed = client.parseAddress(text);
+  const service = name ?? (parsed.type === "tcp" ? parsed.service : undefined);
+  if (service === undefined) command.error(`fived: Cannot connect to ${text}: say which service, as in ${text}/echo`);
+  const address = client.printAddress(parsed.type === "tcp" ? { ...parsed, service: undefined } : parsed);
+  const stream = client.connect(address, service, connectOptions(flags));
+  if (flags.verbose === true)
+    stream.once("connect", () => process.stderr.write(`fived: connected to ${address}/${service}\n`));
+  await join(stream);
+  return 0;
+}
+
+/** Joins the stream with standard input and output until nothing more can come or go; rejects with what broke the stream. */
+async function join(stream: Duplex): Promise<void> {
+  const output = standardOutput();
+  let outputGone = false;
+  output.on("error", () => {
+    // Whoever read our output has left (`fived connect … | head`). That is their right and no failure, but nobody needs the rest.
+    outputGone = true;
+    stream.destroy();
+  });
+  stream.once("end", () => {
+    // A person at a terminal has nothing more to say to a service that has ended.
+    if (process.stdin.isTTY) stream.end();
+  });
+  process.stdin.once("error", () => stream.end());
+  process.stdin.pipe(stream);
+  stream.pipe(output);
+  try {
+    await once(stream, "close");
+    if (!stream.readableEnded && !outputGone) {
+      throw stream.errored ?? new FivedError("SESSION_LOST", "Lost the stream before the service had ended it");
+    }
+  } catch (error) {
+    if (!outputGone) throw error;
+  } finally {
+    process.stdin.destroy();
+    if (!outputGone && !output.writableFinished) await once(output.end(), "finish").catch(() => {});
+  }
+}

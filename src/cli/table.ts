@@ -1,0 +1,36 @@
+/**
+ * The table of commands: every verb once, in the order of `fived --help`. Help, completion and the parser all read this one table.
+ * @module
+ */
+import fs from "node:fs";
+import { Command } from "commander";
+import { check } from "./check.ts";
+import { completion } from "./completion.ts";
+import { connect } from "./connect.ts";
+import { demo } from "./demo.ts";
+import { forward } from "./forward.ts";
+import { list } from "./list.ts";
+import { serve } from "./serve.ts";
+import type { Verb } from "./verb.ts";
+
+const VERBS: readonly Verb[] = [demo, serve, check, list, connect, forward, completion];
+
+/** Builds the table; `ended` is told the exit status of the verb that ran. */
+export function commandTable(ended: (status: number) => void): Command {
+  const program = new Command("fived")
+    .description("services by name, through one encrypted, multiplexed session")
+    .version(version(), "-V, --version", "print the version")
+    .helpOption("-h, --help", "print help")
+    .configureOutput({ outputError: (text, write) => write(text.replace(/^error: /, "fived: ")) })
+    .showHelpAfterError("(fived --help says more)")
+    .exitOverride();
+  for (const verb of VERBS) {
+    program.addCommand(verb(ended).copyInheritedSettings(program).helpOption("-h, --help", "print help"));
+  }
+  return program;
+}
+
+/** The version of the package that this file belongs to, built or not. */
+function version(): string {
+  return JSON.parse(fs.readFileSync(new URL("../../package.json", import.meta.url), "utf8")).version;
+}
