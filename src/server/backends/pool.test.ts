@@ -7,10 +7,8 @@ import { BACKOFF_MS_MAX, Pool, Target } from "./pool.ts";
 const endpoint = (port: number): Endpoint => ({ type: "tcp", host: "127.0.0.1", port });
 
 function pool(balance: Balance, size = 3): Pool {
-  return new Pool(
-    Array.from({ length: size }, (_, index) => endpoint(index)),
-    balance,
-  ); // ports tell them apart
+  const endpoints = Array.from({ length: size }, (_, port) => endpoint(port)); // ports tell them apart
+  return new Pool(endpoints, balance);
 }
 
 /** Ports of the targets that successive streams get; each keeps its stream. */
@@ -18,8 +16,12 @@ function chosen(from: Pool, streams: number): readonly (number | undefined)[] {
   return Array.from({ length: streams }, () => {
     const target = from.next(0, []);
     if (target !== undefined) target.streams++;
-    return target?.endpoint.type === "tcp" ? target.endpoint.port : undefined;
+    return portOf(target);
   });
+}
+
+function portOf(target: Target | undefined): number | undefined {
+  return target?.endpoint.type === "tcp" ? target.endpoint.port : undefined;
 }
 
 test("round-robin takes turns, first stays with the first, least-streams fills up evenly", () => {
@@ -34,7 +36,7 @@ test("least-streams goes where streams have ended, and takes turns among equals"
   for (const target of targets.targets.slice(1, 2)) target.streams = 0;
   assert.deepEqual(chosen(targets, 2), [1, 1]);
   const idle = pool("least-streams");
-  const ports = Array.from({ length: 6 }, () => idle.next(0, [])).map((target) => idle.targets.indexOf(target));
+  const ports = Array.from({ length: 6 }, () => portOf(idle.next(0, [])));
   assert.deepEqual(ports, [0, 1, 2, 0, 1, 2], "short streams do not all go to the first");
 });
 
