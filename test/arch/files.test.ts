@@ -14,7 +14,7 @@ import { root, sources } from "./sources.ts";
 const DRAWERS = /^(utils?|helpers?|common|misc|shared|lib|stuff)$/i;
 
 /** Codes have this shape; `ENOENT` and its kind have it too, and are the platform's. */
-const CODE = /^[A-Z][A-Z0-9]*(_[A-Z0-9]+)*$/;
+const CODE = /^([A-Z][A-Z0-9]*(_[A-Z0-9]+)*|\d{3})$/;
 
 const all = sources("src", "test", "scripts", "bench", "examples");
 
@@ -43,28 +43,27 @@ test("no file or folder is a drawer", () => {
 
 test("every error code in the sources is explained in docs/errors.md, and every code there exists", () => {
   const used = new Map<string, string>();
-  const literals = new Set<string>();
   for (const source of sources("src").filter((file) => !file.isTest)) {
     const tree = ts.createSourceFile(source.path, source.text, ts.ScriptTarget.ESNext, true);
     const visit = (node: ts.Node): void => {
       for (const code of codesOf(node)) used.set(code, source.path);
-      if (ts.isStringLiteral(node)) literals.add(node.text);
-      if (ts.isPropertyAssignment(node)) literals.add(node.name.getText());
       ts.forEachChild(node, visit);
     };
     visit(tree);
   }
   const page = fs.readFileSync(path.join(root, "docs", "errors.md"), "utf8");
-  const explained = new Set([...page.matchAll(/^\| `([A-Z][A-Z0-9_]*)` \|/gm)].map(([, code = ""]) => code));
+  // A row begins with the code, or with the number of a frame code and then its name: | `404` |, | `1` | `PROTOCOL` |, | `TIMEOUT` |.
+  const rows = page.matchAll(/^\| `(?:\d{1,2}` \| `)?([A-Z][A-Z0-9_]*|\d{3})` \|/gm);
+  const explained = new Set([...rows].map(([, code = ""]) => code));
   assert.ok(used.size > 0, "found no code in src/");
-  assert.ok(explained.size > 0, "found no row `| `CODE` | ...` in docs/errors.md");
+  assert.ok(explained.size > 0, "found no table of codes in docs/errors.md");
   assert.deepEqual(
     [...used].filter(([code]) => !explained.has(code)).map(([code, file]) => `${code} (${file})`),
     [],
     "give each a row in docs/errors.md: people look there for the code that their script met",
   );
   assert.deepEqual(
-    [...explained].filter((code) => !literals.has(code)),
+    [...explained].filter((code) => !used.has(code)),
     [],
     "docs/errors.md explains codes that src/ never gives",
   );
@@ -79,22 +78,28 @@ test("there is a change log, and it knows the version in package.json", () => {
   );
 });
 
-/** The codes that a node gives out: `code: "X"`, a type `code: "X" | "Y"`, `new FivedError("X", …)` and the table ERROR_CODES. */
+/**
+ * The codes that a node gives out: `code: "X"`, a type `code: "X" | "Y"`, `new FivedError("X", …)`, and the tables ERROR_CODES
+ * (our own errors), Code (frames) and RefusalCode (lines).
+ */
 function codesOf(node: ts.Node): readonly string[] {
   const texts: string[] = [];
   const collect = (inner: ts.Node | undefined): void => {
     if (inner === undefined) return;
-    if (ts.isStringLiteral(inner)) texts.push(inner.text);
+    if (ts.isStringLiteral(inner) || ts.isNumericLiteral(inner)) texts.push(inner.text);
     else if (ts.isConditionalExpression(inner)) [inner.whenTrue, inner.whenFalse].forEach(collect);
     else if (ts.isUnionTypeNode(inner)) inner.types.forEach(collect);
     else if (ts.isLiteralTypeNode(inner)) collect(inner.literal);
     else if (ts.isAsExpression(inner)) collect(inner.expression);
     else if (ts.isArrayLiteralExpression(inner)) inner.elements.forEach(collect);
+    else if (ts.isObjectLiteralExpression(inner))
+      texts.push(...inner.properties.map((entry) => entry.name?.getText() ?? ""));
   };
   if (ts.isPropertyAssignment(node) && node.name.getText() === "code") collect(node.initializer);
   if (ts.isPropertySignature(node) && node.name.getText() === "code") collect(node.type);
   if (ts.isPropertyDeclaration(node) && node.name.getText() === "code") collect(node.initializer ?? node.type);
   if (ts.isNewExpression(node) && node.expression.getText() === "FivedError") collect(node.arguments?.[0]);
-  if (ts.isVariableDeclaration(node) && node.name.getText() === "ERROR_CODES") collect(node.initializer);
+  if (ts.isVariableDeclaration(node) && /^(ERROR_CODES|Code)$/.test(node.name.getText())) collect(node.initializer);
+  if (ts.isTypeAliasDeclaration(node) && node.name.text === "RefusalCode") collect(node.type);
   return texts.filter((code) => CODE.test(code) && !(code in os.constants.errno));
 }
