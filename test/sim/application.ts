@@ -1,0 +1,233 @@
+/**
+ * An application for both ends of a simulated session: it opens streams with a plan in their request line, sends octets that tell where
+ * they belong, reads as quickly or slowly as the plan says, half-closes, resets, and checks every octet it is given.
+ * @module
+ */
+import assert from "node:assert/strict";
+import { Code } from "../../src/wire/index.ts";
+import type { Clock } from "./clock.ts";
+
+/** What is to happen on one stream; it travels as the request line. */
+export interface Plan {
+  /** Octets from the opener to the acceptor, and back. */
+  readonly up: number;
+  readonly down: number;
+  /** How the octets of each direction differ from all others. */
+  readonly salt: number;
+  /** Octets of one write. */
+  readonly write: number;
+  /** Lend memory instead of having it copied. */
+  readonly lend: boolean;
+  /** Milliseconds before octets that arrived are taken. */
+  readonly readDelayMs: number;
+  /** Milliseconds between writes. */
+  readonly writeDelayMs: number;
+  /** One end resets after it has received so much. */
+  readonly reset?: { readonly by: "opener" | "acceptor"; readonly after: number };
+}
+
+/** A plan in which nothing is special. */
+export const PLAIN: Plan = { up: 0, down: 0, salt: 1, write: 16_384, lend: true, readDelayMs: 0, writeDelayMs: 0 };
+
+/** What an application may ask of its end. */
+export interface Port {
+  readonly clock: Clock;
+  open(request: Uint8Array): number | undefined;
+  sendable(stream: number): number;
+  send(stream: number, payload: Uint8Array): void;
+  /** The session owns the memory until {@link Port} takes it back. */
+  lend(stream: number, payload: Uint8Array): void;
+  readonly payloadBytesMax: number;
+  finish(stream: number): void;
+  reset(stream: number, code: number): void;
+  consume(stream: number, bytes: number): void;
+  forget(stream: number): void;
+}
+
+interface Conversation {
+  readonly id: number;
+  readonly plan: Plan;
+  readonly opener: boolean;
+  sent: number;
+  received: number;
+  /** A pause between two writes is running. */
+  pausing: boolean;
+  ended: "no" | "finished" | "reset";
+  /** The session has told of its end: it does so once. */
+  told: boolean;
+  finishedByPeer: boolean;
+  writeDone: boolean;
+}
+
+/** The octet at a place of a direction. */
+export function octetAt(salt: number, up: boolean, offset: number): number {
+  return (Math.imul(offset + 1, 0x9e3779b1) ^ Math.imul(salt + (up ? 1 : 0x5bd1), 0x85ebca6b)) >>> 24;
+}
+
+/** The application at one end. */
+export class Application {
+  readonly conversations = new Map<number, Conversation>();
+  /** Conversations that came to their planned end, and those that were reset. */
+  finished = 0;
+  wasReset = 0;
+  /** Octets received on all streams. */
+  received = 0;
+  /** Called with each piece that arrives, before it is taken. */
+  onOctets: (stream: number, octets: number) => void = () => {};
+  readonly #port: Port;
+  readonly #waiting: Plan[] = [];
+
+  constructor(port: Port) {
+    this.#port = port;
+  }
+
+  /** Opens a stream for a plan, now or when the session lets it. */
+  open(plan: Plan): void {
+    this.#waiting.push(plan);
+    this.openWaiting();
+  }
+
+  /** Plans that could not be opened yet. */
+  get waiting(): number {
+    return this.#waiting.length;
+  }
+
+  /** Opens what waits. */
+  openWaiting(): void {
+    for (let plan = this.#waiting[0]; plan !== undefined; plan = this.#waiting[0]) {
+      const id = this.#port.open(Buffer.from(JSON.stringify(plan)));
+      if (id === undefined) return;
+      this.#waiting.shift();
+      this.#begin(id, plan, true);
+    }
+  }
+
+  opened(id: number, request: Uint8Array): void {
+    const plan: Plan = JSON.parse(Buffer.from(request).toString());
+    assert.ok(!this.conversations.has(id), `stream ${id} opened twice`);
+    this.#begin(id, plan, false);
+  }
+
+  #begin(id: number, plan: Plan, opener: boolean): void {
+    const conversation: Conversation = {
+      id,
+      plan,
+      opener,
+      sent: 0,
+      received: 0,
+      pausing: false,
+      ended: "no",
+      told: false,
+      finishedByPeer: false,
+      writeDone: false,
+    };
+    this.conversations.set(id, conversation);
+    this.#write(conversation);
+  }
+
+  data(id: number, octets: Uint8Array): void {
+    const conversation = this.conversations.get(id);
+    if (conversation === undefined || conversation.ended === "reset") return;
+    const { plan } = conversation;
+    const up = !conversation.opener;
+    const total = up ? plan.up : plan.down;
+    assert.ok(conversation.received + octets.length <= total, `stream ${id}: octets beyond the end`);
+    for (let at = 0; at < octets.length; at++) {
+      const offset: number = conversation.received + at;
+      if (octets[at] !== octetAt(plan.salt, up, offset)) assert.fail(`stream ${id}: wrong octet at ${offset}`);
+    }
+    conversation.received += octets.length;
+    this.received += octets.length;
+    this.onOctets(id, octets.length);
+    const { length } = octets;
+    if (plan.readDelayMs === 0) this.#port.consume(id, length);
+    else this.#port.clock.after(plan.readDelayMs, () => this.#port.consume(id, length));
+    const { reset } = plan;
+    if (reset !== undefined && (reset.by === "opener") === conversation.opener && conversation.received >= reset.after)
+      this.#reset(conversation);
+  }
+
+  #reset(conversation: Conversation): void {
+    if (conversation.ended !== "no") return;
+    conversation.ended = "reset";
+    this.#port.reset(conversation.id, Code.CANCEL);
+    this.#over(conversation);
+  }
+
+  end(id: number): void {
+    const conversation = this.conversations.get(id);
+    if (conversation === undefined || conversation.ended === "reset") return;
+    assert.ok(!conversation.finishedByPeer, `stream ${id} finished twice`);
+    conversation.finishedByPeer = true;
+    assert.equal(conversation.received, conversation.opener ? conversation.plan.down : conversation.plan.up);
+  }
+
+  over(id: number): void {
+    const conversation = this.conversations.get(id);
+    if (conversation === undefined) return;
+    this.#told(conversation);
+    if (conversation.ended === "reset") return; // by ourselves, while this was being told
+    assert.ok(conversation.finishedByPeer && conversation.writeDone);
+    conversation.ended = "finished";
+    this.#over(conversation);
+  }
+
+  reset(id: number, code: number): void {
+    const conversation = this.conversations.get(id);
+    if (conversation === undefined) return;
+    this.#told(conversation);
+    if (conversation.ended === "reset") return;
+    if (code === Code.REFUSED && conversation.opener) {
+      assert.equal(conversation.received, 0);
+      this.#waiting.push(conversation.plan); // asking again is safe
+    } else
+      assert.ok(conversation.plan.reset !== undefined, `stream ${id} was reset with ${code}, which nobody planned`);
+    conversation.ended = "reset";
+    this.#over(conversation);
+  }
+
+  #told(conversation: Conversation): void {
+    assert.ok(!conversation.told, `stream ${conversation.id}: its end was told twice`);
+    conversation.told = true;
+  }
+
+  /** What is behind the stream takes a moment to go. */
+  #over(conversation: Conversation): void {
+    if (conversation.ended === "finished") this.finished++;
+    else this.wasReset++;
+    this.#port.clock.after(1, () => {
+      this.conversations.delete(conversation.id);
+      this.#port.forget(conversation.id);
+      this.openWaiting();
+    });
+  }
+
+  writable(id: number): void {
+    const conversation = this.conversations.get(id);
+    if (conversation !== undefined) this.#write(conversation);
+  }
+
+  #write(conversation: Conversation): void {
+    const { id, plan, opener } = conversation;
+    const total = opener ? plan.up : plan.down;
+    while (!conversation.pausing && conversation.ended === "no" && conversation.sent < total) {
+      const room = Math.min(this.#port.sendable(id), this.#port.payloadBytesMax);
+      if (room === 0) return;
+      const length = Math.min(room, plan.write, total - conversation.sent);
+      const payload = new Uint8Array(length);
+      for (let at = 0; at < length; at++) payload[at] = octetAt(plan.salt, opener, conversation.sent + at);
+      conversation.sent += length;
+      if (plan.lend) this.#port.lend(id, payload);
+      else this.#port.send(id, payload);
+      if (plan.writeDelayMs === 0 || conversation.sent === total) continue;
+      conversation.pausing = true;
+      this.#port.clock.after(plan.writeDelayMs, () => {
+        conversation.pausing = false;
+        this.#write(conversation);
+      });
+    }
+    if (conversation.sent < total || conversation.writeDone || conversation.ended !== "no") return;
+    conversation.writeDone = true;
+    this.#port.finish(id);
+  }
+}
