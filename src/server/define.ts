@@ -44,8 +44,8 @@ export function service(name: string, handler: Handler): HandledService {
 
 /** Accepts a conversation and hands it to a function. An exception in it ends that stream, and `failed` is told. */
 export function handle(handler: Handler, talk: Talk, failed: (error: unknown) => void): "bytes" {
-  const { caller, host, signal } = talk;
-  const { user, roles, session, peer, secure } = caller;
+  const { host } = talk;
+  const { user, roles, session, peer, secure } = talk.caller;
   talk.accept();
   const stream = talk.stream();
   // A caller who is suddenly gone is an "error" event, and one that nobody listens to would end the whole process.
@@ -55,7 +55,13 @@ export function handle(handler: Handler, talk: Talk, failed: (error: unknown) =>
     stream.destroy(error instanceof Error ? error : new Error(String(error)));
   };
   try {
-    const done = handler(stream, { user, roles, host, session, peer, secure, signal });
+    const done = handler(stream, {
+      ...{ user, roles, host, session, peer, secure },
+      // Made when it is asked for: few services do.
+      get signal() {
+        return talk.signal;
+      },
+    });
     if (done instanceof Promise) done.catch(fail);
   } catch (error) {
     fail(error);
