@@ -4,6 +4,7 @@
  * @module
  */
 import type { Duplex, Readable, Writable } from "node:stream";
+import type { Urgency } from "./turn.ts";
 
 /** Something already connected whose bytes can be joined to a channel: a socket, or the standard streams of a process. */
 export interface Splice {
@@ -35,8 +36,9 @@ export interface Channel {
   receiver: Receiver;
   /**
    * Sends octets. False: not all could go yet; their memory stays untouched, and nothing more is written, until {@link Receiver.drained}.
+   * @param urgency how soon; what nobody waits for may travel with what comes next
    */
-  write(bytes: Uint8Array): boolean;
+  write(bytes: Uint8Array, urgency?: Urgency): boolean;
   /** Half-closes behind what was written. */
   end(): void;
   /** Ends both directions behind what was written: what the peer still sends is of no interest. */

@@ -10,3 +10,4 @@ export { FrameBudget } from "./frame-budget.ts";
 export { fingerprintOf, type HostKey, hostKeyOf } from "./host-key.ts";
 export { type PumpOwner, SessionPump } from "./pump.ts";
 export type { SessionStream } from "./session-stream.ts";
+export type { Urgency } from "./turn.ts";

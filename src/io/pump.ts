@@ -17,7 +17,7 @@ import { SLAB_BYTES, type Slab, scratch, slabOf, takeSlab } from "./memory.ts";
 import { Outlet } from "./outlet.ts";
 import { type Reader, type Reading, readInto } from "./read-into.ts";
 import { SessionStream } from "./session-stream.ts";
-import { atTurnEnd, type Participant } from "./turn.ts";
+import { atTurnEnd, type Participant, type Urgency, when } from "./turn.ts";
 
 /** A connection that gave this much in one read is busy, and reads into a slab of its own from then on. */
 const BUSY_BYTES = 8 * 1_024;
@@ -58,6 +58,7 @@ export class SessionPump implements Participant {
   #outlets: Outlet[] = [];
   #nextConnection = 1;
   #listed = false;
+  readonly #listedFor = { next: false, soon: false };
   #timer: NodeJS.Timeout | undefined;
   #timerAt = Number.POSITIVE_INFINITY;
 
@@ -107,7 +108,7 @@ export class SessionPump implements Participant {
     if (id === undefined) return undefined;
     const stream = new SessionStream(id, this);
     this.#streams.set(id, stream);
-    this.list();
+    this.list("next");
     return stream;
   }
 
@@ -126,10 +127,15 @@ export class SessionPump implements Participant {
   // ---- for the connections and streams of this room -----------------------------------------------------------------------------
 
   /** There is work for the end of the turn. */
-  list(): void {
+  list(urgency: Urgency = "now"): void {
     if (this.#listed) return;
-    this.#listed = true;
-    atTurnEnd(this);
+    if (urgency === "now") {
+      this.#listed = true;
+      return atTurnEnd(this);
+    }
+    if (this.#listedFor[urgency]) return;
+    this.#listedFor[urgency] = true;
+    when(urgency, this);
   }
 
   /** An outlet has something to flush at the end of the turn. */
@@ -148,7 +154,7 @@ export class SessionPump implements Participant {
       if (pauseMs > 0) this.#connections.get(connection)?.pause(pauseMs);
     }
     this.#drain();
-    this.list();
+    this.list("soon"); // what has to be said at once has listed itself; an acknowledgement can wait
   }
 
   /** A connection has written something out, or was filled. */
@@ -169,11 +175,13 @@ export class SessionPump implements Participant {
   /** A stream's two ends are done with, here and behind it. */
   forget(stream: SessionStream): void {
     this.#session.forget(stream.id, performance.now());
-    this.list();
+    this.list("next");
   }
 
   turn(): void {
     this.#listed = false;
+    this.#listedFor.next = false;
+    this.#listedFor.soon = false;
     for (const connection of this.#connections.values()) connection.deliver();
     this.#work();
   }

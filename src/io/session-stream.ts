@@ -11,6 +11,7 @@ import { SLAB_BYTES, SLOT_BYTES, type Slab, scratch, takeSlab } from "./memory.t
 import { Outlet } from "./outlet.ts";
 import type { SessionPump } from "./pump.ts";
 import { type Reader, type Reading, readInto } from "./read-into.ts";
+import type { Urgency } from "./turn.ts";
 
 /** Below this a read is copied into a frame of its own size; from this on it stays where it was read. */
 const LEND_BYTES_MIN = 16 * 1_024;
@@ -31,19 +32,19 @@ export class SessionStream implements Channel {
     this.pump = pump;
   }
 
-  write(bytes: Uint8Array): boolean {
+  write(bytes: Uint8Array, urgency: Urgency = "now"): boolean {
     const sendable = this.sendable;
-    if (this.#over || bytes.length <= sendable) this.#send(bytes);
+    if (this.#over || bytes.length <= sendable) this.#send(bytes, urgency);
     else {
-      if (sendable > 0) this.#send(bytes.subarray(0, sendable));
+      if (sendable > 0) this.#send(bytes.subarray(0, sendable), urgency);
       this.#rest = bytes.subarray(sendable);
     }
     return this.sendable > 0 && this.#rest === undefined; // asked in any case: only who has asked is told when there is room again
   }
 
-  #send(bytes: Uint8Array): void {
+  #send(bytes: Uint8Array, urgency: Urgency): void {
     this.pump.session.send(this.id, bytes, performance.now());
-    this.pump.list();
+    this.pump.list(urgency);
   }
 
   end(): void {
@@ -60,7 +61,7 @@ export class SessionStream implements Channel {
       return;
     }
     this.pump.session.finish(this.id, performance.now(), how === "whole");
-    this.pump.list();
+    this.pump.list("next");
   }
 
   reset(code: number): void {
@@ -70,8 +71,7 @@ export class SessionStream implements Channel {
   }
 
   consumed(bytes: number): void {
-    this.pump.session.consume(this.id, bytes, performance.now());
-    this.pump.list();
+    if (this.pump.session.consume(this.id, bytes, performance.now())) this.pump.list("next");
   }
 
   splice(to: Splice, first: Uint8Array): void {

@@ -6,7 +6,7 @@
  * @module
  */
 import type { Duplex } from "node:stream";
-import { type Channel, FivedError, type Receiver, type Splice } from "../io/index.ts";
+import { type Channel, FivedError, type Receiver, type Splice, type Urgency } from "../io/index.ts";
 import { encodeLine, type Line, LineReader, parseRequest } from "../wire/index.ts";
 import type { Log } from "./log.ts";
 import type { Published, Registry, VirtualHost } from "./registry.ts";
@@ -262,14 +262,14 @@ export class Conversation implements Receiver {
 
   // ---- what is said
 
-  #say(lines: string): boolean {
-    return this.#write(encodeLine(lines));
+  #say(lines: string, urgency?: Urgency): boolean {
+    return this.#write(encodeLine(lines), urgency);
   }
 
-  #write(bytes: Uint8Array): boolean {
+  #write(bytes: Uint8Array, urgency?: Urgency): boolean {
     if (this.#over) return true;
     if (this.#unsaid !== undefined) this.#unsaid.push(bytes);
-    else if (!this.#channel.write(bytes)) this.#unsaid = [];
+    else if (!this.#channel.write(bytes, urgency)) this.#unsaid = [];
     return this.#unsaid === undefined;
   }
 
@@ -296,7 +296,8 @@ export class Conversation implements Receiver {
       drained: () => this.#drained(),
       accept: () => {
         this.#place.accepted();
-        this.#say("+ SUCCESS");
+        // Our clients do not wait for it: it travels with the service's first octets, if those come at once.
+        this.#say("+ SUCCESS", "soon");
       },
       refuse: (code, text) => void this.#say(`- ${code} ${text}`),
       splice: (to: Splice) => channel.splice(to, this.#lines.rest()),

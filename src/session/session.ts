@@ -457,20 +457,24 @@ export class Session {
     this.#kill(stream, code, "silently");
   }
 
-  /** The application has taken octets of a stream: the peer may send as many more. */
-  consume(id: number, bytes: number, now: number): void {
+  /**
+   * The application has taken octets of a stream: the peer may send as many more.
+   * @returns true when that is worth a frame, which {@link Session.poll} will give
+   */
+  consume(id: number, bytes: number, now: number): boolean {
     this.#now = now;
     const stream = this.#streams.get(id);
-    if (stream === undefined) return;
+    if (stream === undefined) return false;
     stream.consumed += bytes;
     stream.movedAt = now;
-    if (stream.dead || stream.finished) return;
+    if (stream.dead || stream.finished) return false;
     const outstanding = stream.granted - stream.consumed;
-    if (outstanding > stream.window / 2) return;
+    if (outstanding > stream.window / 2) return false;
     // Half a window went in less than two round trips: the window is what holds the stream back.
     if (now - stream.renewedAt < 2 * this.#roundTrip) this.#grow(stream);
     stream.renewedAt = now;
     this.#creditDue.add(stream);
+    return true;
   }
 
   /**
