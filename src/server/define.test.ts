@@ -66,7 +66,7 @@ test("an exception, thrown at once or later, ends that stream and is told", asyn
 
 test("a caller who is suddenly gone harms nobody, even if the function does not listen", async () => {
   const talk = new FakeTalk();
-  service("deaf", () => {}).serve(talk);
+  await service("deaf", () => {}).serve(talk);
   const closed = new Promise((resolve) => talk.stream().once("close", resolve));
   talk.stream().destroy(new Error("reset"));
   await closed;

@@ -1,0 +1,196 @@
+/**
+ * Which services there are, at which host, and who may see them: one immutable snapshot made from a configuration. A reload makes another
+ * one; streams that are open keep what they have. Who somebody is, is not decided here.
+ * @module
+ */
+import { hostname } from "node:os";
+import { createSecureContext, type SecureContext } from "node:tls";
+import { FivedError } from "../io/index.ts";
+import { assertNever } from "../wire/index.ts";
+import { ExecService } from "./backends/exec.ts";
+import { loadModule } from "./backends/module.ts";
+import { TcpService } from "./backends/tcp.ts";
+import { type Certificate, loadCertificate, ownCertificate } from "./certificate.ts";
+import type { Configuration, ServiceSettings } from "./config.ts";
+import { canonicalHost, isDefaultHost } from "./host-name.ts";
+import type { Log } from "./log.ts";
+import { ANYONE, EVERYONE_SIGNED_IN } from "./schema.ts";
+import type { Caller, Service } from "./service.ts";
+
+/** A service at a host, and who may use it. */
+export interface Published {
+  /** In the spelling of the configuration. */
+  readonly name: string;
+  readonly service: Service;
+  /** Users, roles, `anyone`, `everyone-signed-in`. */
+  readonly allow: readonly string[];
+}
+
+/** A host with services of its own. */
+export interface VirtualHost {
+  /** Canonical name; undefined for the default host. */
+  readonly name: string | undefined;
+  /** Equal for hosts that show the same certificate: only between those may HOST move (abuse case H01). */
+  readonly group: string;
+  /** By names in lower case, in the order of the configuration. */
+  readonly services: ReadonlyMap<string, Published>;
+  readonly certificate: Certificate;
+}
+
+/** The services of a server, as one configuration has them. Disposing ends what runs for them by itself, and touches no stream. */
+export interface Registry extends AsyncDisposable {
+  /** Of the key of the default host, as `known_hosts` tools print it. */
+  readonly fingerprint: string;
+  /** The host of that name; IP addresses, localhost and no name are the default host. Undefined for a name nobody configured. */
+  host(name: string | undefined): VirtualHost | undefined;
+  /** May the caller know of the service, and use it? */
+  visible(published: Published, caller: Caller): boolean;
+  /** What to show in a TLS handshake; for a name nobody configured the default host's. Never throws. */
+  secureContextFor(servername: string | undefined): SecureContext;
+}
+
+/** Makes what a configuration describes; throws `CONFIGURATION_BAD` or `STATE_UNUSABLE`, and then nothing is left running. */
+export async function buildRegistry(configuration: Configuration, { log }: { readonly log: Log }): Promise<Registry> {
+  const started: Disposable[] = [];
+  try {
+    const options = { connectMs: configuration.limits.connectMs, log, started };
+    const certificate = await defaultCertificate(configuration);
+    const hosts = new Map<string, VirtualHost>();
+    for (const { name, tls, services } of configuration.hosts) {
+      const own = tls === undefined ? certificate : await loadCertificate(tls);
+      hosts.set(name, { name, group: own.group, services: await publish(services, options), certificate: own });
+    }
+    const services = await publish(configuration.services, options);
+    const defaultHost = { name: undefined, group: certificate.group, services, certificate };
+    return new Snapshot(defaultHost, hosts, configuration.roles, { log, started });
+  } catch (error) {
+    for (const each of started) each[Symbol.dispose]();
+    throw error;
+  }
+}
+
+async function defaultCertificate({ tls, state, hosts }: Configuration): Promise<Certificate> {
+  if (tls !== undefined) return await loadCertificate(tls);
+  const names = hosts.filter((host) => host.tls === undefined).map((host) => host.name);
+  const ours = canonicalHost(hostname());
+  return await ownCertificate(state, [...names, ...(ours === undefined ? [] : [ours]), "localhost"]);
+}
+
+interface Options {
+  readonly connectMs: number;
+  readonly log: Log;
+  /** Takes what has to be ended. */
+  readonly started: Disposable[];
+}
+
+async function publish(
+  services: readonly ServiceSettings[],
+  options: Options,
+): Promise<ReadonlyMap<string, Published>> {
+  const published = new Map<string, Published>();
+  for (const settings of services) {
+    const { name, allow } = settings;
+    const made = serviceOf(settings, options);
+    // Awaiting what is there already would cost a turn for each of thousands.
+    published.set(name.toLowerCase(), { name, allow, service: made instanceof Promise ? await made : made });
+  }
+  return published;
+}
+
+function serviceOf(
+  { name, backEnd, at }: ServiceSettings,
+  { connectMs, log, started }: Options,
+): Service | Promise<Service> {
+  switch (backEnd.type) {
+    case "tcp": {
+      const service = new TcpService(name, backEnd, { connectMs, log });
+      started.push(service);
+      return service;
+    }
+    case "exec":
+      return new ExecService(name, backEnd, log);
+    case "module":
+      return loadModule(name, backEnd.file, log).catch((error: Error) => {
+        throw new FivedError("CONFIGURATION_BAD", `${at}: ${error.message}`, { cause: error });
+      });
+    default:
+      return assertNever(backEnd);
+  }
+}
+
+/** A certificate that ends within this time is worth a word when the server starts. */
+const ENDS_SOON_MS = 14 * 24 * 60 * 60 * 1_000;
+
+class Snapshot implements Registry {
+  readonly fingerprint: string;
+  readonly #defaultHost: VirtualHost;
+  readonly #hosts: ReadonlyMap<string, VirtualHost>;
+  readonly #roles: ReadonlyMap<string, ReadonlySet<string>>;
+  /** By group: hosts that show the same certificate share it, as it is the larger part of what a host costs. */
+  readonly #contexts = new Map<string, SecureContext>();
+  readonly #defaultContext: SecureContext;
+  readonly #started: readonly Disposable[];
+
+  constructor(
+    defaultHost: VirtualHost,
+    hosts: ReadonlyMap<string, VirtualHost>,
+    roles: ReadonlyMap<string, readonly string[]>,
+    { log, started }: Pick<Options, "log" | "started">,
+  ) {
+    this.fingerprint = defaultHost.certificate.fingerprint;
+    this.#defaultHost = defaultHost;
+    this.#hosts = hosts;
+    this.#roles = new Map([...roles].map(([role, members]) => [role, new Set(members)]));
+    this.#started = started;
+    this.#defaultContext = this.#prepare(defaultHost, log);
+    for (const host of hosts.values()) this.#prepare(host, log);
+  }
+
+  host(name: string | undefined): VirtualHost | undefined {
+    if (name === undefined) return this.#defaultHost;
+    const canonical = canonicalHost(name);
+    const host = canonical === undefined ? undefined : this.#hosts.get(canonical);
+    return host ?? (isDefaultHost(name) ? this.#defaultHost : undefined);
+  }
+
+  visible({ allow }: Published, caller: Caller): boolean {
+    return allow.some((name) => this.#means(name, caller));
+  }
+
+  secureContextFor(servername: string | undefined): SecureContext {
+    const group = this.host(servername)?.group;
+    return (group === undefined ? undefined : this.#contexts.get(group)) ?? this.#defaultContext;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    for (const each of this.#started) each[Symbol.dispose]();
+  }
+
+  /** Is the caller among those whom a name in `allow` means? */
+  #means(name: string, { user, roles }: Caller): boolean {
+    if (name === ANYONE) return true;
+    if (name === EVERYONE_SIGNED_IN) return user !== undefined;
+    const members = this.#roles.get(name);
+    // Where a role is defined nobody gets in by being called like it; one that is not defined has nobody (`group:` members come by AUTH).
+    if (members === undefined) return name === user;
+    return roles.includes(name) || (user !== undefined && members.has(user));
+  }
+
+  #prepare({ name, group, certificate }: VirtualHost, log: Log): SecureContext {
+    const kept = this.#contexts.get(group);
+    if (kept !== undefined) return kept;
+    const { validTo, context } = certificate;
+    const leftMs = validTo.getTime() - Date.now();
+    const reason = `${leftMs < 0 ? "it ended" : "it ends"} on ${validTo.toISOString().slice(0, 10)}`;
+    if (leftMs < ENDS_SOON_MS) log.warn({ host: name, reason }, "the certificate needs to be renewed");
+    try {
+      const made = createSecureContext(context);
+      this.#contexts.set(group, made);
+      return made;
+    } catch (cause) {
+      const whose = name === undefined ? "the server" : name;
+      const why = cause instanceof Error ? cause.message : String(cause);
+      throw new FivedError("CONFIGURATION_BAD", `Cannot use the certificate of ${whose}: ${why}`, { cause });
+    }
+  }
+}
