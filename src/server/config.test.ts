@@ -3,6 +3,7 @@ import { chmod, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test, { type TestContext } from "node:test";
+import { fileURLToPath } from "node:url";
 import { FivedError } from "../io/index.ts";
 import { ownCertificate } from "./certificate.ts";
 import {
@@ -121,6 +122,10 @@ limits: { anonymous: { streams: 4, budget: 1MiB }, connect: 500ms }
   assert.equal(configuration.limits.framesPerSecond, 20_000);
   assert.deepEqual([configuration.file, configuration.state, configuration.tls], [file, "/state", undefined]);
   assert.deepEqual(configuration.warnings, []);
+});
+
+test("there is nothing wrong with the example", async () => {
+  assert.deepEqual(await checkConfiguration(fileURLToPath(new URL("../../examples/fived.yaml", import.meta.url))), []);
 });
 
 test("an empty file is a configuration of loopback and nothing", async (t) => {
