@@ -16,13 +16,14 @@ export type Held = "sessions" | "module streams" | "tcp streams";
 
 /** Memory of the server, in bytes. */
 export type IdleSample =
-  /** Held open at once: what each of them costs. */
+  /** What each of `count` costs, beside as many that were open before; and the whole process with all of them. */
   | {
       readonly type: "held";
       readonly holds: Held;
       readonly count: number;
       readonly bytesEach: number;
       readonly bytesEachUncollected: number;
+      readonly bytesInAll: number;
     }
   /** After opening and closing `what` once more: the whole process. */
   | { readonly type: "cycle"; readonly what: string; readonly cycle: number; readonly bytes: number };
@@ -44,8 +45,6 @@ export interface IdleCounts {
 
 /** Sessions one client process holds: its own TLS costs as much as the server's. */
 const SESSIONS_A_CLIENT = 500;
-/** Opened and closed before the first count, so that what is made once (code, pools, caches) is not charged to the first thousand. */
-const WARM_UP = 200;
 /** A cycle opens this part of the sessions and all of the streams. */
 const CYCLE_SESSIONS_PART = 0.2;
 
@@ -71,7 +70,7 @@ class Scene implements AsyncDisposable {
   }
 
   static async set({ folder, load, backEnds, signal }: IdleGround, clientCount: number): Promise<Scene> {
-    await mkdir(folder, { recursive: true });
+    await mkdir(folder, { recursive: true, mode: 0o700 });
     const module = join(folder, "quiet.ts");
     await writeFile(module, QUIET_MODULE);
     const { process: server, port } = await startServer(folder, {
@@ -132,40 +131,45 @@ class Scene implements AsyncDisposable {
   }
 }
 
-/** Holds sessions and streams open and then lets them go, again and again. */
+/** Counts what sessions and streams hold while they are open, and whether opening and closing them again and again adds up. */
 export async function idle(ground: IdleGround, counts: IdleCounts): Promise<readonly IdleSample[]> {
-  await using scene = await Scene.set(ground, Math.max(1, Math.ceil(counts.sessions / SESSIONS_A_CLIENT)));
-  await scene.openSessions(WARM_UP);
-  for (const service of ["quiet", "echo"]) await scene.openStreams(service, WARM_UP);
-  await scene.closeStreams();
-  await scene.closeSessions();
+  return [
+    await held(ground, "sessions", counts.sessions),
+    await held(ground, "module streams", counts.streams),
+    await held(ground, "tcp streams", counts.streams),
+    ...(await cycles(ground, counts)),
+  ];
+}
 
-  const samples: IdleSample[] = [];
-  const hold = async (holds: Held, count: number, open: () => Promise<void>) => {
-    const before = await scene.memory();
-    await open();
-    const after = await scene.memory();
-    samples.push({
-      type: "held",
-      holds,
-      count,
-      bytesEach: (after.collected - before.collected) / count,
-      bytesEachUncollected: (after.uncollected - before.collected) / count,
-    });
+/**
+ * What each of `count` costs when as many are open already: what the process takes once (code, caches, V8's young generation) is then not
+ * charged to them. Each count has a server of its own, as memory that a process has freed mostly stays its own and would be had for nothing.
+ */
+async function held(ground: IdleGround, holds: Held, count: number): Promise<IdleSample> {
+  await using scene = await Scene.set(ground, holds === "sessions" ? Math.ceil((2 * count) / SESSIONS_A_CLIENT) : 1);
+  const open = async () => {
+    if (holds === "sessions") await scene.openSessions(count);
+    else await scene.openStreams(holds === "tcp streams" ? "echo" : "quiet", count);
   };
-  await hold("sessions", counts.sessions, () => scene.openSessions(counts.sessions));
-  await scene.closeSessions();
-  for (const [holds, service] of [
-    ["module streams", "quiet"],
-    ["tcp streams", "echo"],
-  ] as const) {
-    await scene.openStreams(service, 1); // The session itself is not what is counted.
-    await hold(holds, counts.streams, () => scene.openStreams(service, counts.streams));
-    await scene.closeStreams();
-  }
-  await scene.closeSessions();
+  await open();
+  const before = await scene.memory();
+  await open();
+  const after = await scene.memory();
+  return {
+    type: "held",
+    holds,
+    count,
+    bytesEach: (after.collected - before.collected) / count,
+    bytesEachUncollected: (after.uncollected - before.uncollected) / count,
+    bytesInAll: after.uncollected,
+  };
+}
 
+async function cycles(ground: IdleGround, counts: IdleCounts): Promise<readonly IdleSample[]> {
   const sessions = Math.ceil(counts.sessions * CYCLE_SESSIONS_PART);
+  const what = `${sessions} sessions, ${counts.streams} module streams, ${counts.streams} tcp streams`;
+  await using scene = await Scene.set(ground, 1);
+  const samples: IdleSample[] = [];
   for (let cycle = 1; cycle <= counts.cycles; cycle++) {
     await scene.openSessions(sessions);
     for (const service of ["quiet", "echo"]) {
@@ -174,7 +178,6 @@ export async function idle(ground: IdleGround, counts: IdleCounts): Promise<read
     }
     await scene.closeSessions();
     const { collected } = await scene.memory();
-    const what = `${sessions} sessions, ${counts.streams} module streams, ${counts.streams} tcp streams`;
     samples.push({ type: "cycle", what, cycle, bytes: collected });
   }
   return samples;

@@ -43,7 +43,7 @@ interface Plan {
 }
 
 /** Through each tunnel before anything counts: code is compiled, windows have grown, buffers are there. */
-const WARM_UP_BYTES = 100e6;
+const WARM_UP_BYTES = 500e6;
 const WARM_UP_SECONDS = 0.5;
 /** A turn of the soak. */
 const SOAK_BYTES = 500e6;
@@ -315,7 +315,7 @@ function readPlan(args: readonly string[]): Plan | undefined {
     echoSeconds: quick ? 1 : 4,
     sessions: quick ? 200 : 1000,
     idleStreams: quick ? 500 : 2000,
-    cycles: quick ? 3 : 8,
+    cycles: quick ? 4 : 10,
     soakMinutes: Number(values.soak),
     out: values.out,
   };
