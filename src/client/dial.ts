@@ -35,10 +35,17 @@ export interface ConnectOptions {
   readonly retain?: boolean;
 }
 
+/** A connection to a server. */
+export interface Dialled {
+  readonly socket: Socket;
+  /** A pin or an authority vouches that this is the server of the name we asked for: only then may the name be told with HOST. */
+  readonly vouched: boolean;
+}
+
 /** Connects; rejects with RESOLVE_FAILED, CONNECT_FAILED, TLS_FAILED, TIMEOUT, ABORTED or what trust decides. */
-export async function dial(address: Address, options: ConnectOptions): Promise<Socket> {
+export async function dial(address: Address, options: ConnectOptions): Promise<Dialled> {
   const tls = options.tls ?? "required";
-  if (tls === "off") return dialPlain(address, options);
+  if (tls === "off") return { socket: await dialPlain(address, options), vouched: false };
   const target = address.type === "unix" ? { path: address.path } : { host: address.host.text, port: address.port };
   const secured = await (tls === "in-band" ? secureInBand : secure)(target, {
     address,
@@ -48,7 +55,7 @@ export async function dial(address: Address, options: ConnectOptions): Promise<S
     ...(options.connectTimeoutMs === undefined ? {} : { timeoutMs: options.connectTimeoutMs }),
   });
   for (const warning of secured.warnings) options.log?.(warning);
-  return secured.socket;
+  return { socket: secured.socket, vouched: secured.grounds !== "off" };
 }
 
 /** The address of a session server, as typed or parsed. */

@@ -31,14 +31,15 @@ export async function forward({ bind, address, service, client }: ForwardOptions
     socket.once("close", () => open.delete(socket));
     const early = (): void => {}; // until it is joined; then whoever joined it listens
     socket.on("error", early);
+    const splice = spliceOf(socket);
     const refused = (error: unknown): void => {
       client.log?.(error instanceof Error ? error.message : String(error));
-      socket.resetAndDestroy();
+      splice.destroy();
     };
     pool
       .use((session) => {
         if (socket.destroyed) return;
-        session.join(service, spliceOf(socket), (error) => {
+        session.join(service, splice, (error) => {
           if (error !== undefined) refused(error);
         });
       })

@@ -8,7 +8,7 @@ import { BareChannel, type Channel, ChannelDuplex, FivedError, SessionPump, type
 import { SESSION_LIMITS } from "../session/index.ts";
 import { Code, encodeLine, isServiceName } from "../wire/index.ts";
 import { type Address, hostLine, printAddress } from "./address.ts";
-import { type ConnectOptions, dial } from "./dial.ts";
+import { type ConnectOptions, type Dialled, dial } from "./dial.ts";
 import { type Asked, expectReplies, refusal } from "./replies.ts";
 
 /** What may be said of a stream when it is opened. */
@@ -54,8 +54,8 @@ export async function openSession(
   lifetime: "ends-when-closed" | "ends-when-idle" = "ends-when-closed",
 ): Promise<ServiceOpener> {
   if (options.tls === "off") return new BareSession(address, options);
-  const socket = await dial(address, options);
-  return new MultiplexedSession(address, socket, options, lifetime === "ends-when-idle");
+  const dialled = await dial(address, options);
+  return new MultiplexedSession(address, dialled, options, lifetime === "ends-when-idle");
 }
 
 /** The bounds a client sets itself: no peer opens streams here, and most bytes flow towards us. */
@@ -70,7 +70,7 @@ class MultiplexedSession implements ServiceOpener {
   #closing = false;
   readonly #endsWhenIdle: boolean;
 
-  constructor(address: Address, socket: Socket, options: ConnectOptions, endsWhenIdle: boolean) {
+  constructor(address: Address, { socket, vouched }: Dialled, options: ConnectOptions, endsWhenIdle: boolean) {
     this.#endsWhenIdle = endsWhenIdle;
     this.#address = address;
     const closed = Promise.withResolvers<void>();
@@ -97,12 +97,11 @@ class MultiplexedSession implements ServiceOpener {
         },
       },
     );
-    this.#start(socket);
+    this.#start(socket, vouched ? hostLine(address) : undefined);
   }
 
   /** HOST, MULTIPLEX and the first frames travel in one flight; the answers are read when they come. */
-  #start(socket: Socket): void {
-    const host = hostLine(this.#address);
+  #start(socket: Socket, host: string | undefined): void {
     const requests: Asked[] = [
       ...(host === undefined ? [] : [{ text: `HOST ${host}`, mayBeUnknown: true as const }]),
       { text: "MULTIPLEX" },
@@ -218,13 +217,13 @@ class BareSession implements ServiceOpener {
 
   openOn(duplex: ChannelDuplex, service: string, options: OpenOptions): void {
     checkName(service);
-    const host = options.host ?? hostLine(this.#address);
-    this.#start(duplex, service, host).catch((error: Error) => duplex.destroy(error));
+    this.#start(duplex, service, options.host).catch((error: Error) => duplex.destroy(error));
     abortWith(duplex, options.signal);
   }
 
   async #start(duplex: ChannelDuplex, service: string, host: string | undefined): Promise<void> {
-    const channel = new BareChannel(await dial(this.#address, this.#options));
+    const { socket } = await dial(this.#address, this.#options);
+    const channel = new BareChannel(socket);
     const requests = asked(service, host);
     const wait = this.#options.pipeline === false;
     if (!wait) duplex.attach(channel);
@@ -252,7 +251,8 @@ class BareSession implements ServiceOpener {
 
   async list(service?: string): Promise<string[]> {
     const duplex = new ChannelDuplex();
-    const channel = new BareChannel(await dial(this.#address, this.#options));
+    const { socket } = await dial(this.#address, this.#options);
+    const channel = new BareChannel(socket);
     duplex.attach(channel);
     channel.write(encodeLine(service === undefined ? "LIST" : `LIST ${service}`));
     return readList(duplex);

@@ -3,6 +3,7 @@
  * over it as lines, and what joins it to a back end, need not know which.
  * @module
  */
+import type { Socket } from "node:net";
 import type { Duplex, Readable, Writable } from "node:stream";
 import type { Urgency } from "./turn.ts";
 
@@ -59,11 +60,15 @@ export interface Channel {
 export const nobody: Receiver = { data() {}, end() {}, drained() {}, closed() {} };
 
 /** A connected socket as something to be joined. */
-export function spliceOf(socket: Duplex & { resetAndDestroy?: () => unknown }): Splice {
+export function spliceOf(socket: Socket): Splice {
   return {
     input: socket,
     output: socket,
     endsWithOutput: false,
-    destroy: () => void (socket.resetAndDestroy === undefined ? socket.destroy() : socket.resetAndDestroy()),
+    destroy() {
+      // Only TCP knows a reset; of anything else Node throws at the wish for one.
+      if (socket.remoteAddress === undefined) socket.destroy();
+      else socket.resetAndDestroy();
+    },
   };
 }

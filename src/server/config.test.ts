@@ -47,7 +47,7 @@ services:
   quote: { module: ./quote.ts, allow: [everyone-signed-in] }
 hosts:
   Git.Example.org.: { services: { ssh: { to: "git.example.org:22", allow: ["carol@p.example"] } } }
-sessions: { detach: { keep: 1h, queue: 64KiB }, connections: 2 }
+sessions: { connections: 2 }
 limits: { anonymous: { streams: 4, budget: 1MiB }, connect: 500ms }
 `,
     { "quote.ts": "" },
@@ -114,9 +114,6 @@ limits: { anonymous: { streams: 4, budget: 1MiB }, connect: 500ms }
     ],
   );
   assert.equal(configuration.sessions.connections, 2);
-  assert.equal(configuration.sessions.detach.keepMs, 3_600_000);
-  assert.equal(configuration.sessions.detach.queueBytesMax, 65_536);
-  assert.equal(configuration.sessions.detach.perIdentity, 4);
   assert.deepEqual(configuration.limits.anonymous, { streams: 4, budgetBytes: 1_048_576 });
   assert.equal(configuration.limits.connectMs, 500);
   assert.equal(configuration.limits.framesPerSecond, 20_000);

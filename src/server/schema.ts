@@ -271,24 +271,9 @@ function backEnd(keys: ServiceKeys, folder: string): BackEndSettings {
 }
 
 function sessionsSchema() {
-  const detach = mapping({
-    keep: duration().prefault("15m").describe("How long a session without a connection is kept."),
-    queue: size(1024)
-      .prefault("1MiB")
-      .describe("How much its services may say meanwhile; then they are not read any more."),
-    perIdentity: count(0, 100_000).prefault(4).describe("Sessions without a connection that one user may have."),
-    total: count(0, 1_000_000).prefault(1_000).describe("The same, of all users together."),
-    memory: size(1024).prefault("256MiB").describe("What all of them may hold in memory."),
-  }).transform(({ keep, queue, perIdentity, total, memory }) => ({
-    keepMs: keep,
-    queueBytesMax: queue,
-    perIdentity,
-    total,
-    memoryBytesMax: memory,
-  }));
   return mapping({
     connections: count(1, 64).prefault(4).describe("Connections that one session may have at once."),
-    detach: detach.prefault({}).describe("Sessions that have lost or left their last connection."),
+    detach: unavailable("Sessions that have lost or left their last connection."),
   });
 }
 
@@ -311,35 +296,22 @@ function limitsSchema() {
     full: count(1, 1_000_000).prefault(100).describe("… and from so many on, all of them (as OpenSSH's MaxStartups)."),
     ipv4Prefix: count(0, 32).prefault(32).describe("Bits of an IPv4 address that make a source."),
     ipv6Prefix: count(0, 128).prefault(56).describe("Bits of an IPv6 address that make a source."),
-    time: duration().prefault("30s").describe("Time until the first accepted request."),
     spareLoopback: flag().prefault(false).describe("Count no connections from this computer."),
-  })
-    .superRefine(({ start, full }, context) => {
-      if (full < start) complain(context, ["full"], "expected at least as many as start");
-    })
-    .transform(({ time, ...counts }) => ({ ...counts, timeMs: time }));
-
-  const authentication = mapping({
-    tries: count(1, 100).prefault(4).describe("Failed attempts to sign in on one connection."),
-    rounds: count(1, 100).prefault(16).describe("Questions and answers in one attempt."),
-    time: duration().prefault("20s").describe("Time for the program that checks a password."),
-  }).transform(({ tries, rounds, time }) => ({ tries, rounds, timeMs: time }));
+  }).superRefine(({ start, full }, context) => {
+    if (full < start) complain(context, ["full"], "expected at least as many as start");
+  });
 
   const controlQueue = mapping({
     frames: count(1, 1_000_000)
       .prefault(1_000)
       .describe("Answers that may wait for a peer that does not read; then it is not read either."),
-    size: size(1024).prefault("64KiB").describe("The same, in octets."),
-  }).transform(({ frames, size: bytes }) => ({ frames, bytes }));
+  });
 
   const glitches = mapping({
     capacity: count(1, 1_000_000)
       .prefault(1_000)
       .describe("Oddities a connection may have at once; a reset counts 10, an empty frame 5."),
     perSecond: count(1, 1_000_000).prefault(33).describe("Oddities forgiven every second."),
-    warnAt: count(1, 100)
-      .prefault(75)
-      .describe("Per cent of the capacity at which the peer is asked to go away (GOAWAY)."),
   });
 
   const pings = mapping({
@@ -353,7 +325,7 @@ function limitsSchema() {
   }).transform(({ interval, misses }) => ({ intervalMs: interval, misses }));
 
   return mapping({
-    streams: count(1, 10_000).prefault(100).describe("Streams at once in one session."),
+    streams: count(1, 10_000).prefault(100).describe("Streams at once in a session whose user is known."),
     pendingOpens: count(1, 10_000).prefault(32).describe("Of these, streams whose back end has not answered yet."),
     budget: size(64 * 1024)
       .prefault("8MiB")
@@ -369,7 +341,6 @@ function limitsSchema() {
       .describe("How much may be under way unacknowledged; the protocol demands at least 1MiB."),
     anonymous: anonymous.prefault({}).describe("Sessions whose user is not known."),
     unauthenticated: unauthenticated.prefault({}).describe("Connections that have not made a first accepted request."),
-    authentication: authentication.prefault({}).describe("Signing in."),
     firstLine: duration().prefault("10s").describe("Time for the first line of a connection."),
     betweenLines: duration().prefault("120s").describe("Time between two lines of a conversation that has spoken."),
     handshake: duration().prefault("10s").describe("Time for the TLS handshake."),
@@ -390,8 +361,6 @@ function limitsSchema() {
       .describe("Small frames of one session every second, while others are active."),
     pings: pings.prefault({}).describe("PING frames of a peer."),
     keepalive: keepalive.prefault({}).describe("When a silent connection counts as dead."),
-    attachesPerMinute: count(1, 1_000_000).prefault(10).describe("How often a session may be attached again."),
-    proofsPerMinute: count(1, 1_000_000).prefault(10).describe("How many proofs of identity a session may ask for."),
     shutdown: duration().prefault("10s").describe("How long streams may go on when the server is told to end."),
   })
     .superRefine(({ window, initialCredit }, context) => {
