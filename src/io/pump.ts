@@ -12,6 +12,7 @@ import type { Socket } from "node:net";
 import { TLSSocket } from "node:tls";
 import { type Output, Session, type SessionOptions } from "../session/index.ts";
 import { assertNever, Code } from "../wire/index.ts";
+import { endInTime, FOLLOW_MS, TAKE_MS } from "./closing.ts";
 import type { Account, FrameBudget } from "./frame-budget.ts";
 import { SLAB_BYTES, type Slab, scratch, slabOf, takeSlab } from "./memory.ts";
 import { Outlet } from "./outlet.ts";
@@ -27,8 +28,8 @@ const CALM_MS = 500;
 const BURST_RECORDS: readonly number[] = [1_300, 12_000];
 /** TCP starts slowly again after its retransmission timeout without traffic, 200 ms at least. */
 const BURST_IDLE_MS = 200;
-/** A connection that is being closed has so long to take our last frames. */
-const CLOSE_MS = 1_000;
+/** A connection that has been calm so often stays in its slab: what Node keeps for each change of memory has become as large. */
+const CALMS_MAX = 5_000;
 
 /** What a pump's owner wants to know. */
 export interface PumpOwner {
@@ -154,14 +155,16 @@ export class SessionPump implements Participant {
       if (pauseMs > 0) this.#connections.get(connection)?.pause(pauseMs);
     }
     this.#drain();
-    this.list("soon"); // what has to be said at once has listed itself; an acknowledgement can wait
+    for (const each of this.#connections.values()) if (each.outlet.gathered > 0) this.list("next");
+    this.#arm();
   }
 
   /** A connection has written something out, or was filled. */
   room(connection: number, backlog: number): void {
     const bytes = this.#queueBytes - backlog;
     this.#session.handle({ type: "room", connection, bytes }, performance.now());
-    this.list();
+    const gathered = (this.#connections.get(connection)?.outlet.gathered ?? 0) > 0; // by the start of a burst
+    if (gathered || this.#session.waiting) this.list();
   }
 
   /** A connection is gone. */
@@ -228,7 +231,7 @@ export class SessionPump implements Participant {
       case "reset":
         return this.#streams.get(output.stream)?.over(output.code);
       case "disconnect":
-        return this.#connections.get(output.connection)?.close(output.reason);
+        return this.#connections.get(output.connection)?.close(output.code, output.reason);
       case "ready":
         return this.#owner.ready();
       case "goingAway":
@@ -242,7 +245,7 @@ export class SessionPump implements Participant {
 
   #ended(code: number, reason: string, byPeer: boolean): void {
     clearTimeout(this.#timer);
-    for (const connection of [...this.#connections.values()]) connection.close(reason);
+    for (const connection of [...this.#connections.values()]) connection.close(code, reason);
     const lost = code === Code.NO_ERROR ? Code.UNAVAILABLE : code;
     for (const stream of [...this.#streams.values()]) stream.over(lost);
     this.#owner.ended(code, reason, byPeer);
@@ -278,6 +281,7 @@ class Connection implements Reader {
   #to = 0;
   #busyBytes = 0;
   #calm: NodeJS.Timeout | undefined;
+  #calms = 0;
   #flooded = false;
   #paused = false;
   /** Not read at the moment, for one of these reasons. */
@@ -301,15 +305,13 @@ class Connection implements Reader {
     socket.on("end", () => {
       this.deliver();
       lost("the peer closed the connection")();
-      socket.end();
+      this.close(Code.UNAVAILABLE, "");
     });
     socket.on("error", (error) => lost(error.message)());
     socket.on("close", lost("the connection was closed"));
   }
 
   start(): void {
-    for (let chunk: Buffer | null = this.#socket.read(); chunk !== null; chunk = this.#socket.read())
-      this.#pump.received(this.id, chunk, false);
     this.#reading = readInto(this.#socket, this);
   }
 
@@ -319,6 +321,7 @@ class Connection implements Reader {
   }
 
   read(bytes: number, elsewhere?: Uint8Array): boolean {
+    if (this.#closing) return true; // of no interest any more
     if (elsewhere !== undefined) this.#pump.received(this.id, elsewhere, false);
     else if (this.#slab === undefined) this.#readQuiet(bytes);
     else this.#readBusy(this.#slab, bytes);
@@ -369,11 +372,12 @@ class Connection implements Reader {
   #calmDown(): void {
     const bytes = this.#busyBytes;
     this.#busyBytes = 0;
-    if (bytes >= BUSY_BYTES || this.#slab === undefined) return;
+    if (bytes >= BUSY_BYTES || this.#slab === undefined || this.#calms === CALMS_MAX) return;
+    this.#calms++;
     const unseen = this.#slab.bytes.subarray(this.#from, this.#to);
     this.#pump.received(this.id, unseen, false); // also without octets: the session may hold the start of a frame in the slab
     this.#releaseSlab();
-    if (!this.#stopped) this.#reading?.resume();
+    this.#reading?.renew();
   }
 
   #releaseSlab(): void {
@@ -428,15 +432,14 @@ class Connection implements Reader {
     this.outlet.flush(bytes);
   }
 
-  /** Sends what is gathered, then FIN; a peer that does not follow within a second is cut off. */
-  close(reason: string): void {
+  /** Sends what is gathered, then FIN; what the peer still sends is dropped until it follows. */
+  close(code: number, reason: string): void {
     if (this.#closing) return;
     this.#closing = true;
     this.outlet.flush();
-    this.#socket.end();
-    const timer = setTimeout(() => this.#socket.destroy(), CLOSE_MS);
-    timer.unref();
-    this.#socket.once("close", () => clearTimeout(timer));
+    const cut = (): void => void this.#socket.destroy();
+    this.#socket.once("close", endInTime(this.#socket, code === Code.NO_ERROR ? TAKE_MS : FOLLOW_MS, cut));
+    this.#reading?.resume();
     this.#pump.lost(this.id, reason);
   }
 }

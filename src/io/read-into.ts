@@ -9,11 +9,14 @@ import type { Readable } from "node:stream";
 
 /** Takes what a socket gives. */
 export interface Reader {
-  /** Where the next octets go. Asked once at the start and after each {@link Reader.read}. */
+  /**
+   * Where the next octets go. Asked at the start, after each {@link Reader.read} and by {@link Reading.renew}. What was given when reading
+   * stopped is where it goes on; a TLS socket fills it even before that, with what it had decrypted already.
+   */
   into(): Uint8Array;
   /**
    * Octets have arrived at the start of what {@link Reader.into} gave, or (`elsewhere`) in memory that is the reader's to keep.
-   * @returns false to stop reading until the socket is resumed
+   * @returns false to stop reading until {@link Reading.resume}
    */
   read(bytes: number, elsewhere?: Uint8Array): boolean;
 }
@@ -39,16 +42,23 @@ function findMachinery(socket: Socket): Machinery | null {
 
 /** A socket that is read into our memory. */
 export interface Reading {
-  /** Starts again after {@link Reader.read} has said to stop: asks for memory anew. */
+  /** Goes on after {@link Reader.read} has said to stop, or the socket was paused. */
   resume(): void;
+  /**
+   * Asks for other memory before anything was read into the last. Rarely: for every time Node keeps 48 octets until the socket closes.
+   */
+  renew(): void;
 }
 
 /**
- * From now on what a socket (or another readable) gives goes to `reader`; its "end", "close" and "error" events stay as they are.
- * What had been read before must have been taken by the caller.
+ * From now on what a socket (or another readable) gives goes to `reader`, beginning with what it has read before; its "end", "close" and
+ * "error" events stay as they are.
  */
 export function readInto(source: Readable, reader: Reader): Reading {
   if (source instanceof Socket && machinery === undefined) machinery = findMachinery(source);
+  let goOn = true;
+  for (let before: unknown = source.read(); before instanceof Uint8Array; before = source.read())
+    goOn = reader.read(before.length, before);
   const handle: unknown = Reflect.get(source, "_handle");
   const useUserBuffer: unknown =
     typeof handle === "object" && handle !== null ? Reflect.get(handle, "useUserBuffer") : undefined;
@@ -56,19 +66,24 @@ export function readInto(source: Readable, reader: Reader): Reading {
     source.on("data", (chunk: Buffer) => {
       if (!reader.read(chunk.length, chunk)) source.pause();
     });
-    source.resume();
-    return { resume: () => source.resume() };
+    if (goOn) source.resume();
+    else source.pause();
+    return { resume: () => source.resume(), renew: () => {} };
   }
   const { buffer, callback, generate } = machinery;
   Reflect.set(source, callback, (bytes: number) => reader.read(bytes));
   Reflect.set(source, generate, () => reader.into());
   const resume = (): void => {
-    if (source.destroyed) return;
-    const first = reader.into();
-    Reflect.set(source, buffer, first);
-    useUserBuffer.call(handle, first);
-    source.resume();
+    if (!source.destroyed) source.resume();
   };
-  resume();
-  return { resume };
+  const renew = (): void => {
+    if (source.destroyed) return;
+    const memory = reader.into();
+    Reflect.set(source, buffer, memory);
+    useUserBuffer.call(handle, memory);
+  };
+  renew();
+  if (goOn) resume();
+  else source.pause();
+  return { resume, renew };
 }

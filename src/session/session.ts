@@ -244,6 +244,12 @@ export class Session {
     return this.#controls.length - this.#controlAt > this.#limits.controls;
   }
 
+  /** Something is to be said, and waits only for a connection to take it. */
+  get waiting(): boolean {
+    const controls = this.#controlAt < this.#controls.length || this.#creditDue.size > 0;
+    return controls || !this.#schedule.empty || this.#log.replaying;
+  }
+
   /** Frames of less than 1 KiB that have come so far: they cost more than they carry (F07). */
   get smallFrames(): number {
     return this.#smallFrames;
@@ -343,6 +349,9 @@ export class Session {
     for (const connection of this.#connections.values()) {
       if (overslept) connection.asking = true;
       this.#checkLife(connection);
+      // Not sooner than a tenth of an interval: what is due may have to wait for room.
+      const soonest = this.#now + this.#limits.keepaliveMs / 10;
+      this.#sweepAt = Math.min(this.#sweepAt, Math.max(this.#lifeDue(connection), soonest));
     }
     for (const stream of this.#streams.values()) {
       // Keepalives are no progress: only octets of the stream itself are (F01).
@@ -350,6 +359,16 @@ export class Session {
       const since = Math.max(stream.movedAt, this.#attendedAt);
       if (stuck && !stream.over && this.#now - since >= this.#limits.streamStallMs) this.#kill(stream, Code.TIMEOUT);
     }
+  }
+
+  /** When a connection's life is to be looked at again, if nothing is heard of it until then. */
+  #lifeDue(connection: Connection): number {
+    const { keepaliveMs, stallMs } = this.#limits;
+    const since = Math.max(connection.since, this.#attendedAt);
+    const silent = Math.max(connection.heardAt, connection.asked?.at ?? 0, since) + keepaliveMs;
+    const full = Math.max(connection.blockedSince ?? Number.POSITIVE_INFINITY, since) + stallMs;
+    const unheard = this.#log.unacknowledged > 0 ? Math.max(this.#progressAt, since) + stallMs : silent;
+    return Math.min(silent, full, unheard);
   }
 
   #checkLife(connection: Connection): void {
@@ -823,7 +842,7 @@ export class Session {
     for (const connection of this.#connections.values()) {
       if (connection.closing !== undefined) continue;
       if (connection.room <= 0) {
-        if (this.#waiting) connection.blockedSince ??= this.#now;
+        if (this.waiting) connection.blockedSince ??= this.#now;
       } else if (connection.answer !== undefined) {
         const opaque = connection.answer;
         connection.answer = undefined;
@@ -838,10 +857,6 @@ export class Session {
     if (speaker !== undefined && (this.#speakAgain(speaker) || this.#speakControl(speaker))) return true;
     for (const connection of this.#connections.values()) if (connection.asking && this.#ask(connection)) return true;
     return speaker !== undefined && this.#speakData(speaker);
-  }
-
-  get #waiting(): boolean {
-    return !this.#schedule.empty || this.#controlAt < this.#controls.length || this.#log.replaying;
   }
 
   /** The connection to speak on: the one in use, unless it is full, or another was heard a good while later. */
