@@ -4,7 +4,7 @@
  */
 import assert from "node:assert/strict";
 import { PLAIN, type Plan } from "./application.ts";
-import { Random, seededTest } from "./seed.ts";
+import { during, Random, seededTest } from "./seed.ts";
 import { type Loss, World } from "./world.ts";
 
 /** Little data, but everything that can be in a log: opens, data both ways, half-closes, a reset, credit, and acknowledgements. */
@@ -38,7 +38,7 @@ function cutEverywhere(loss: Loss, reconnectMs: number): void {
       const world = begin();
       const [link] = world.links;
       assert.ok(link !== undefined);
-      try {
+      during(`the cut ${direction} behind ${octets} octets`, () => {
         world.cutAfter(link, direction, octets, loss);
         const { onCut } = link[direction];
         link[direction].onCut = () => {
@@ -51,10 +51,7 @@ function cutEverywhere(loss: Loss, reconnectMs: number): void {
           assert.ok(application.finished >= 2);
           assert.equal(application.finished + application.wasReset, 3);
         }
-      } catch (error) {
-        if (error instanceof Error) error.message += `\n(cut ${direction} after ${octets} octets)`;
-        throw error;
-      }
+      });
     }
   }
 }

@@ -163,6 +163,11 @@ export class Peer {
       .reduce((sum, frame) => sum + frame.payload.length, 0);
   }
 
+  /** The code the session has ended with; undefined while it lives. */
+  ended(): number | undefined {
+    return this.session.ended?.code;
+  }
+
   /** Forgets what was heard and told so far. */
   forget(): this {
     this.heard = [];

@@ -64,16 +64,20 @@ export class Random {
   }
 }
 
+/** Says during what a failure came: what has to be known to repeat it. */
+export function during(what: string, act: () => void): void {
+  try {
+    act();
+  } catch (error) {
+    throw new Error(`Failed with ${what}: ${error instanceof Error ? error.message : String(error)}`, { cause: error });
+  }
+}
+
 /** A test with dice of its own. When it fails, the message ends in what repeats it. */
 export function seededTest(name: string, body: (random: Random, t: TestContext) => void): void {
   test(name, (t) => {
     let salt = seed;
     for (const character of name) salt = Math.imul(salt ^ character.charCodeAt(0), 0x01000193);
-    try {
-      body(new Random(salt), t);
-    } catch (error) {
-      if (error instanceof Error) error.message += `\n(repeat with FIVED_TEST_SEED=${seed})`;
-      throw error;
-    }
+    during(`FIVED_TEST_SEED=${seed}`, () => body(new Random(salt), t));
   });
 }
