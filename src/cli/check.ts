@@ -32,7 +32,7 @@ async function problemsOf(file: string): Promise<readonly Problem[]> {
   }
 }
 
-function line({ severity, file, line, column, path, message }: Problem): string {
+function line({ severity, file, line, column, message }: Problem): string {
   const place = [file, line, column].filter((part) => part !== undefined).join(":");
-  return `${[place, severity, path, message].filter((part) => part !== "").join(": ")}\n`;
+  return `${[place, severity, message].filter((part) => part !== "").join(": ")}\n`;
 }

@@ -13,6 +13,9 @@ import { buffer, text } from "node:stream/consumers";
 /** Top of the checkout. */
 export const repository = path.join(import.meta.dirname, "..", "..");
 
+/** No command here takes a tenth of this to answer; one that never does shall fail its own test and not the whole run. */
+const PATIENCE_MS = 60_000;
+
 /** How a command ended. */
 export interface Ended {
   readonly code: number | null;
@@ -31,6 +34,8 @@ export interface Running {
   readonly child: ChildProcessWithoutNullStreams;
   /** The next line of standard output that matches; rejects when the command ends without one. */
   line(pattern: RegExp): Promise<RegExpExecArray>;
+  /** Waits until standard error has a match. */
+  complains(pattern: RegExp): Promise<void>;
   /** What has come on standard error so far. */
   stderr(): string;
   /** Sends the signal and waits for the end. */
@@ -79,7 +84,9 @@ export async function home(): Promise<Home> {
     async fived(args, { input = "", env = {} } = {}) {
       const child = launch(args, env);
       child.stdin.end(input);
+      const late = setTimeout(() => child.kill("SIGKILL"), PATIENCE_MS);
       const [stdout, stderr] = await Promise.all([buffer(child.stdout), text(child.stderr), once(child, "close")]);
+      clearTimeout(late);
       return { code: child.exitCode, signal: child.signalCode, stdout, stderr };
     },
     start(args) {
@@ -92,11 +99,24 @@ export async function home(): Promise<Home> {
       return {
         child,
         async line(pattern) {
-          for (;;) {
-            const { done, value } = await lines.next();
-            if (done) throw new Error(`fived ${args.join(" ")} ended before it said ${pattern}: ${said}`);
-            const found = pattern.exec(value);
-            if (found !== null) return found;
+          const late = setTimeout(() => child.kill("SIGKILL"), PATIENCE_MS);
+          try {
+            for (;;) {
+              const { done, value } = await lines.next();
+              if (done) throw new Error(`fived ${args.join(" ")} ended before it said ${pattern}: ${said}`);
+              const found = pattern.exec(value);
+              if (found !== null) return found;
+            }
+          } finally {
+            clearTimeout(late);
+          }
+        },
+        async complains(pattern) {
+          const signal = AbortSignal.timeout(PATIENCE_MS);
+          while (!pattern.test(said)) {
+            await once(child.stderr, "data", { signal }).catch((cause: unknown) => {
+              throw new Error(`fived ${args.join(" ")} did not complain of ${pattern}, but: ${said}`, { cause });
+            });
           }
         },
         stderr: () => said,

@@ -44,18 +44,17 @@ test("the end of standard input half-closes: the service hears it, and can still
 });
 
 test("the end of the service closes standard output while standard input still flows", async () => {
-  const backEnd = net.createServer({ allowHalfOpen: true });
-  await using at = await served(`half=${await portOf(backEnd)}`);
+  await using backEnd = await listening(net.createServer({ allowHalfOpen: true }));
+  await using at = await served(`half=${backEnd.port}`);
   const client = at.mine.start(["connect", at.address, "half", ...TRUST]);
   client.child.stdin.write("a");
-  const [socket] = await once(backEnd, "connection");
+  const [socket] = await once(backEnd.server, "connection");
   socket.end("goodbye");
   assert.equal(await text(client.child.stdout), "goodbye"); // Returns only when the descriptor is closed.
   client.child.stdin.end("b");
   assert.equal(await text(socket), "ab");
   const [code] = await once(client.child, "exit");
   assert.equal(code, 0);
-  backEnd.close();
 });
 
 test("a program that has ended ends connect, whatever standard input still holds open", async () => {
@@ -76,10 +75,10 @@ test("a reader that leaves early ends connect without a word", async () => {
 });
 
 test("a reader that does not read stops the service, and loses nothing", async () => {
-  const backEnd = net.createServer();
-  await using at = await served(`bulk=${await portOf(backEnd)}`);
+  await using backEnd = await listening(net.createServer());
+  await using at = await served(`bulk=${backEnd.port}`);
   const client = at.mine.start(["connect", at.address, "bulk", ...TRUST]);
-  const [socket] = await once(backEnd, "connection");
+  const [socket] = await once(backEnd.server, "connection");
   const sent = randomBytes(64 * 1024);
   const total = 48 * 1024 * 1024;
   let written = 0;
@@ -95,14 +94,10 @@ test("a reader that does not read stops the service, and loses nothing", async (
   let got = 0;
   for await (const part of client.child.stdout) got += part.length;
   assert.equal(got, written);
-  backEnd.close();
 });
 
 test("a service that refuses or does not exist ends with 255 and the reason", async () => {
-  const closed = net.createServer();
-  const port = await portOf(closed);
-  closed.close();
-  await using at = await served(`down=${port}`);
+  await using at = await served(`down=${await closedPort()}`);
   const unknown = await at.mine.fived(["connect", at.address, "nosuch", ...TRUST]);
   assert.equal(unknown.code, 255);
   assert.match(complaints(unknown.stderr), /^fived: Cannot .*nosuch.*\n$/);
@@ -113,9 +108,7 @@ test("a service that refuses or does not exist ends with 255 and the reason", as
 
 test("a server that is not there ends with 255 and its address", async () => {
   await using mine = await home();
-  const closed = net.createServer();
-  const port = await portOf(closed);
-  closed.close();
+  const port = await closedPort();
   const { code, stderr } = await mine.fived(["list", `127.0.0.1:${port}`]);
   assert.equal(code, 255);
   assert.match(stderr, new RegExp(`^fived: Cannot .*127\\.0\\.0\\.1:${port}.*\n$`));
@@ -184,8 +177,9 @@ test("Tls=in-band and Tls=off reach the same service on the same port", async ()
 });
 
 test("forward gives programs that know nothing of fived a port", async () => {
-  const web = http.createServer((request, response) => response.end(`you asked for ${request.url}`));
-  await using at = await served(`web=${await portOf(web)}`, "cat=exec:cat");
+  const answer = http.createServer((request, response) => response.end(`you asked for ${request.url}`));
+  await using web = await listening(answer);
+  await using at = await served(`web=${web.port}`, "cat=exec:cat");
   const forward = at.mine.start(["forward", `0=${at.address}/web`, "-L", `127.0.0.1:0=${at.address}/cat`, ...TRUST]);
   const [, port] = await forward.line(/^fived: 127\.0\.0\.1:(\d+) -> \S+\/web$/);
   await forward.line(/^fived: 127\.0\.0\.1:(\d+) -> \S+\/cat$/);
@@ -197,8 +191,6 @@ test("forward gives programs that know nothing of fived a port", async () => {
     Array.from({ length: 20 }, (_, number) => `you asked for /${number}`),
   );
   assert.deepEqual(await forward.stop(), { code: 0, signal: null });
-  web.closeAllConnections();
-  web.close();
 });
 
 test("forward can listen on a Unix socket, which goes when it ends", async () => {
@@ -220,12 +212,33 @@ test("-v says what happens on standard error, and nothing of it on standard outp
   assert.match(stderr, /^fived: connected to \S+\/cat$/m);
 });
 
-async function portOf(server: net.Server): Promise<number> {
+/** A back end on a free port, which goes with its connections when the test is over. */
+async function listening(
+  server: net.Server,
+): Promise<{ readonly server: net.Server; readonly port: number } & AsyncDisposable> {
+  const sockets = new Set<net.Socket>();
+  server.on("connection", (socket) => {
+    sockets.add(socket);
+    socket.on("error", () => {}); // Whoever uses it sees what is missing.
+  });
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
   const address = server.address();
   if (address === null || typeof address === "string") throw new Error("Invariant: a TCP server has a port");
-  return address.port;
+  return {
+    server,
+    port: address.port,
+    async [Symbol.asyncDispose]() {
+      server.close();
+      for (const socket of sockets) socket.destroy();
+    },
+  };
+}
+
+/** A port where nothing listens: it was free a moment ago. */
+async function closedPort(): Promise<number> {
+  await using taken = await listening(net.createServer());
+  return taken.port;
 }
 
 /** Nothing happened for that long: the only way to see that something does not happen. */
