@@ -5,13 +5,12 @@
  */
 import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
+import { TLSSocket } from "node:tls";
 import { INITIAL_CREDIT_BYTES } from "../session/index.ts";
 import { Code } from "../wire/index.ts";
 import { type Channel, nobody, type Receiver, type Splice } from "./channel.ts";
+import { endInTime, TAKE_MS } from "./closing.ts";
 import { ChannelDuplex } from "./duplex.ts";
-
-/** A peer that does not follow our FIN is cut off after this long. */
-const CLOSE_MS = 1_000;
 
 /** A connection as a channel. */
 export class BareChannel implements Channel {
@@ -38,7 +37,8 @@ export class BareChannel implements Channel {
   readonly #onClose = (): void => {
     if (this.#over) return;
     this.#over = true;
-    this.receiver.closed(this.socket.writableFinished ? Code.NO_ERROR : Code.UNAVAILABLE);
+    const inPeace = this.socket.writableFinished && (this.#ended || this.#closing);
+    this.receiver.closed(inPeace ? Code.NO_ERROR : Code.UNAVAILABLE);
   };
 
   /** @param socket connected, with `allowHalfOpen` */
@@ -71,18 +71,21 @@ export class BareChannel implements Channel {
   }
 
   close(): void {
-    if (this.#closing) return;
+    if (this.#closing || this.socket.destroyed) return;
     this.#closing = true;
     // What still comes is read and dropped: closing over unread octets would be a reset, which can overtake our last line.
-    this.socket.resume();
-    this.socket.end();
-    const timer = setTimeout(() => this.socket.destroy(), CLOSE_MS);
-    timer.unref();
-    this.socket.once("close", () => clearTimeout(timer));
+    this.socket.unpipe().resume();
+    this.socket.once(
+      "close",
+      endInTime(this.socket, TAKE_MS, () => this.socket.destroy()),
+    );
   }
 
   reset(_code: number): void {
-    this.socket.destroy();
+    // A reset is what TCP can say; through TLS it is the missing close_notify, and a Unix socket cannot tell.
+    const canTell = !(this.socket instanceof TLSSocket) && this.socket.remoteFamily !== undefined;
+    if (canTell) this.socket.resetAndDestroy();
+    else this.socket.destroy();
   }
 
   consumed(bytes: number): void {
@@ -93,13 +96,24 @@ export class BareChannel implements Channel {
   splice(to: Splice, first: Uint8Array): void {
     const socket = this.release();
     const { input, output } = to;
+    if (socket.destroyed || output.destroyed) {
+      to.destroy(); // one of the two has left while the other was being found
+      return this.reset(Code.UNAVAILABLE);
+    }
     socket.once("close", () => {
       if (!output.readableEnded || !input.writableFinished) to.destroy();
     });
-    output.once("error", () => socket.destroy());
+    const closed = (): void => {
+      if (output.destroyed && !output.readableEnded)
+        this.reset(Code.UNAVAILABLE); // a cut is handed on as a cut
+      else if (output.destroyed && input.destroyed) this.close();
+      else if (input.destroyed) socket.unpipe(input).resume(); // nobody takes what the caller says: it goes nowhere
+    };
+    output.on("error", () => {}); // "close" follows
+    output.once("close", closed);
     input.on("error", () => {}); // a process that does not read its input to the end is no fault; its output says the rest
+    input.once("close", closed);
     if (to.endsWithOutput) output.once("end", () => this.close());
-    else output.once("close", () => output.readableEnded || socket.destroy());
     if (first.length > 0) input.write(first);
     socket.pipe(input);
     output.pipe(socket);
@@ -109,11 +123,12 @@ export class BareChannel implements Channel {
     const duplex = new ChannelDuplex();
     duplex.attach(this, first);
     if (this.#ended) this.receiver.end();
-    return duplex;
+    return this.#over ? duplex.destroy() : duplex;
   }
 
   forget(): void {
     this.#over = true;
-    if (!this.socket.writableEnded) this.socket.destroy();
+    if (this.socket.writableEnded) this.close();
+    else this.socket.destroy();
   }
 }

@@ -94,8 +94,16 @@ export class ChannelDuplex extends Duplex {
   }
 
   override _destroy(error: Error | null, done: (error?: Error | null) => void): void {
-    if (!this.#over) this.#channel?.reset(Code.CANCEL);
+    // Ended both ways is no reset, even while the last octets wait to go out.
+    const peaceful = this.#over || (this.writableFinished && this.readableEnded);
+    this.#over = true;
+    if (!peaceful) this.#channel?.reset(Code.CANCEL);
     this.#channel?.forget();
+    // Whoever waits for a write to be done has waited long enough.
+    const early = this.#early;
+    this.#early = undefined;
+    early?.();
+    this.#goOn();
     done(error);
   }
 }

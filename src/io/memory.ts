@@ -37,6 +37,7 @@ export class Slab {
   release(): void {
     this.#holders--;
     if (this.#holders > 0) return;
+    if (this.#holders < 0) throw new Error("A slab was released more often than held"); // else two would write into it
     if (pool.length < POOL_MAX) pool.push(this);
     else slabs.delete(this.bytes.buffer);
   }
@@ -54,6 +55,11 @@ const pool: Slab[] = [];
 /** A slab with the caller as its one holder. */
 export function takeSlab(): Slab {
   return pool.pop()?.reuse() ?? new Slab();
+}
+
+/** Slabs in use: 0 when nothing is under way. */
+export function slabsHeld(): number {
+  return slabs.size - pool.length;
 }
 
 /** The slab some bytes lie in, if any. */

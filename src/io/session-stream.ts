@@ -6,6 +6,7 @@
 import type { Duplex } from "node:stream";
 import { Code, HEADER_BYTES, PAYLOAD_BYTES_MAX } from "../wire/index.ts";
 import { type Channel, nobody, type Receiver, type Splice } from "./channel.ts";
+import { endInTime, TAKE_MS } from "./closing.ts";
 import { ChannelDuplex } from "./duplex.ts";
 import { SLAB_BYTES, SLOT_BYTES, type Slab, scratch, takeSlab } from "./memory.ts";
 import { Outlet } from "./outlet.ts";
@@ -26,6 +27,7 @@ export class SessionStream implements Channel {
   /** The end of a write that found too little credit. */
   #rest: Uint8Array | undefined;
   #ending: "half" | "whole" | undefined;
+  #forgotten = false;
 
   constructor(id: number, pump: SessionPump) {
     this.id = id;
@@ -33,6 +35,10 @@ export class SessionStream implements Channel {
   }
 
   write(bytes: Uint8Array, urgency: Urgency = "now"): boolean {
+    if (this.#rest !== undefined) {
+      this.#rest = Buffer.concat([this.#rest, bytes]); // a source that was told to stop may have had a little more in hand
+      return false;
+    }
     const sendable = this.sendable;
     if (this.#over || bytes.length <= sendable) this.#send(bytes, urgency);
     else {
@@ -75,8 +81,10 @@ export class SessionStream implements Channel {
   }
 
   splice(to: Splice, first: Uint8Array): void {
-    if (this.#over) {
-      to.destroy(); // the peer has left while the back end was being connected
+    if (this.#over || to.output.destroyed) {
+      // One of the two has left while the other was being found.
+      to.destroy();
+      if (!this.#over) this.reset(Code.UNAVAILABLE);
       return this.forget();
     }
     const joint = new Joint(this, to);
@@ -93,8 +101,10 @@ export class SessionStream implements Channel {
   }
 
   forget(): void {
-    this.#over = true;
     this.receiver = nobody;
+    this.#forgotten = true;
+    if (this.#rest !== undefined && this.#ending !== undefined) return; // what was written before the end is still said
+    this.#over = true;
     this.pump.forget(this);
   }
 
@@ -112,12 +122,13 @@ export class SessionStream implements Channel {
   /** The session lets the stream go on. */
   writable(): void {
     const rest = this.#rest;
-    if (rest !== undefined) {
-      this.#rest = undefined;
-      if (!this.write(rest)) return;
-      if (this.#ending !== undefined) return this.#finish(this.#ending);
-    }
-    this.receiver.drained();
+    this.#rest = undefined;
+    const drained = rest === undefined || this.write(rest);
+    if (this.#rest !== undefined) return;
+    if (this.#ending !== undefined)
+      this.#finish(this.#ending); // an end needs no credit
+    else if (drained) this.receiver.drained();
+    if (this.#forgotten) this.forget();
   }
 
   /** Both directions are over: the receiver is told once, and says when what is behind it is gone ({@link Channel.forget}). */
@@ -126,6 +137,7 @@ export class SessionStream implements Channel {
     this.#over = true;
     this.#rest = undefined;
     this.receiver.closed(code);
+    if (this.#forgotten) this.forget();
   }
 }
 
@@ -136,10 +148,17 @@ class Joint implements Receiver, Reader {
   readonly #outlet: Outlet;
   #reading: Reading | undefined;
   #stopped = false;
+  /** Octets that may be sent of what is read next. */
+  #room = 0;
+  /** What {@link Joint.#room} was when reading last went on: when it has to stop, so much is likely to be sent at once when it goes on again. */
+  #roomLast = PAYLOAD_BYTES_MAX;
   /** While the source is busy: the slab it reads into, and which frame of it comes next. */
   #slab: Slab | undefined;
   #slot = 0;
   #outputOver = false;
+  #over = false;
+  #callOff: (() => void) | undefined;
+  /** Of input and output, how many are not closed. */
   #open: number;
 
   constructor(stream: SessionStream, to: Splice) {
@@ -154,12 +173,17 @@ class Joint implements Receiver, Reader {
     if (first.length > 0) this.data(first);
     output.on("end", () => this.#outputEnded());
     output.on("error", () => this.#failed());
-    output.on("close", () => this.#gone());
+    output.on("close", () => {
+      this.#failed(); // closed without an end: the octets before may not be all
+      this.#gone();
+    });
     if (this.#open === 2) {
       input.on("error", () => {}); // a process that does not read its input to the end is no fault; its output says the rest
       input.on("close", () => this.#gone());
     }
-    this.#reading = readInto(output, this);
+    if (output.readableEnded) this.#outputEnded();
+    else if (this.#stream.sendable === 0) this.#stopped = true;
+    else this.#reading = readInto(output, this);
   }
 
   // ---- towards the socket
@@ -176,28 +200,51 @@ class Joint implements Receiver, Reader {
   }
 
   closed(code: number): void {
-    if (code === Code.NO_ERROR) return; // both have ended in peace: the socket closes by itself, or the process is being waited for
-    this.#outlet.drop();
+    this.#over = true;
     this.#releaseSlab();
-    this.#to.destroy();
+    if (code !== Code.NO_ERROR) {
+      this.#outlet.drop();
+      return this.#to.destroy();
+    }
+    this.end(); // if the peer has not ended, nobody listens to it any more
+    if (this.#outputOver) return; // both have ended in peace: the socket closes by itself, or the process is being waited for
+    // The peer reads no more, and nothing went wrong (PROTOCOL §8.3): what still comes goes nowhere.
+    this.#callOff = endInTime(this.#to.input, TAKE_MS, () => this.#to.destroy());
+    this.#reading?.renew();
+    this.#goOn();
   }
 
   // ---- from the socket
 
   into(): Uint8Array {
-    const room = Math.min(this.#stream.sendable, this.#stream.pump.session.payloadBytesMax, PAYLOAD_BYTES_MAX);
-    if (room === 0) this.#stopped = true;
-    // While stopped nothing is read; the memory given here is asked for again before it goes on.
-    const from = this.#slab === undefined ? HEADER_BYTES : this.#slot * SLOT_BYTES + HEADER_BYTES;
-    return (this.#slab?.bytes ?? scratch).subarray(from, from + Math.max(room, 1));
+    if (this.#over) return scratch;
+    if (this.#stopped) return this.#memory(this.#roomLast);
+    this.#room = this.#roomNow();
+    return this.#memory(Math.max(this.#room, 1));
+  }
+
+  #roomNow(): number {
+    return Math.min(this.#stream.sendable, this.#stream.pump.session.payloadBytesMax, PAYLOAD_BYTES_MAX);
+  }
+
+  /** Where octets are read to: behind the room for a header. */
+  #memory(bytes: number): Uint8Array {
+    const from = this.#slot * SLOT_BYTES + HEADER_BYTES;
+    return (this.#slab?.bytes ?? scratch).subarray(from, from + bytes);
   }
 
   read(bytes: number, elsewhere?: Uint8Array): boolean {
+    if (this.#over) return true;
     if (elsewhere !== undefined) this.#stream.write(elsewhere);
+    else if (bytes > this.#room)
+      this.#stream.write(this.#memory(bytes).slice()); // the rest of it waits, and this memory does not
     else if (this.#slab !== undefined && bytes >= LEND_BYTES_MIN) this.#lend(this.#slab, bytes);
     else this.#copy(bytes);
     if (this.#stream.sendable > 0) return true;
     this.#stopped = true;
+    this.#room = 0;
+    // What is read next goes out in one turn: in one slab it is one piece of memory, and one write.
+    if (this.#slab !== undefined && this.#slot > 0) this.#nextSlab(this.#slab);
     return false;
   }
 
@@ -222,18 +269,23 @@ class Joint implements Receiver, Reader {
   }
 
   #copy(bytes: number): void {
-    const from = this.#slab === undefined ? HEADER_BYTES : this.#slot * SLOT_BYTES + HEADER_BYTES;
-    this.#stream.write((this.#slab?.bytes ?? scratch).subarray(from, from + bytes));
+    this.#stream.write(this.#memory(bytes));
     if (bytes < LEND_BYTES_MIN) this.#releaseSlab();
     else if (this.#slab === undefined) this.#slab = takeSlab();
   }
 
   drained(): void {
     if (!this.#stopped) return;
+    this.#room = this.#roomNow();
+    if (this.#room === 0) return;
+    this.#roomLast = this.#room;
+    this.#goOn();
+  }
+
+  #goOn(): void {
     this.#stopped = false;
-    // What is read next goes out in one turn: in one slab it is one piece of memory, and one write.
-    if (this.#slab !== undefined && this.#slot > 0) this.#nextSlab(this.#slab);
-    this.#reading?.resume();
+    if (this.#reading === undefined) this.#reading = readInto(this.#to.output, this);
+    else this.#reading.resume();
   }
 
   // ---- ends
@@ -246,18 +298,18 @@ class Joint implements Receiver, Reader {
   }
 
   #failed(): void {
-    if (!this.#outputOver) this.#stream.reset(Code.UNAVAILABLE);
+    if (this.#outputOver) return;
     this.#outputOver = true;
+    this.#releaseSlab();
+    this.#stream.reset(Code.UNAVAILABLE);
   }
 
   #gone(): void {
     this.#open--;
     if (this.#open > 0) return;
-    this.#releaseSlab();
+    this.#callOff?.();
     this.#outlet.drop();
-    if (this.#outputOver)
-      this.#stream.close(); // nobody is left to take what the caller may still send
-    else this.#stream.reset(Code.UNAVAILABLE); // closed without an end: the bytes before may not be all
+    this.#stream.close(); // nobody is left to take what the caller may still send
     this.#stream.forget();
   }
 
