@@ -31,14 +31,14 @@ const checks: readonly Check[] = [
   {
     name: "tsc -b",
     async run() {
-      await tool("tsc", ["-b"]);
+      await tool("tsc", ["-b", "--pretty", "false"]);
       return { looked: emitted(), at: "modules" };
     },
   },
   {
     name: "tsc tests",
     async run() {
-      const output = await tool("tsc", ["-p", "tsconfig.test.json", "--listFiles"]);
+      const output = await tool("tsc", ["-p", "tsconfig.test.json", "--pretty", "false", "--listFiles"]);
       const own = output.split("\n").filter((file) => file.startsWith(root) && !file.includes("/node_modules/"));
       return { looked: own.length, at: "files" };
     },
@@ -78,7 +78,7 @@ const checks: readonly Check[] = [
     name: "typedoc",
     async run() {
       const json = path.join(temporary, "api.json");
-      await tool("typedoc", ["--json", json]);
+      await tool("typedoc", ["--pretty", "false", "--json", json]);
       const modules: { readonly children?: readonly unknown[] } = JSON.parse(fs.readFileSync(json, "utf8"));
       const exports = (modules.children ?? []).flatMap((module) => childrenOf(module));
       return { looked: exports.length, at: "exports" };
@@ -109,7 +109,7 @@ process.exitCode = failures === 0 ? 0 : 1;
 /** Runs a tool of node_modules/.bin to its end and answers all it printed; throws that when it failed. */
 async function tool(command: string, args: readonly string[]): Promise<string> {
   const bin = path.join(root, "node_modules", ".bin");
-  const environment = { ...process.env, PATH: `${bin}${path.delimiter}${process.env["PATH"] ?? ""}` };
+  const environment = { ...process.env, NO_COLOR: "1", PATH: `${bin}${path.delimiter}${process.env["PATH"] ?? ""}` };
   const child = spawn(command, args, { cwd: root, env: environment, stdio: ["ignore", "pipe", "pipe"] });
   const ended = new Promise<number | null>((resolve, reject) => {
     child.once("error", reject);
