@@ -165,6 +165,7 @@ export class SessionPump implements Participant {
     this.#session.handle({ type: "room", connection, bytes }, performance.now());
     const gathered = (this.#connections.get(connection)?.outlet.gathered ?? 0) > 0; // by the start of a burst
     if (gathered || this.#session.waiting) this.list();
+    else this.#arm(); // an acknowledgement may have fallen due while there was no room for it
   }
 
   /** A connection is gone. */

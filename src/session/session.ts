@@ -246,6 +246,8 @@ export class Session {
 
   /** Something is to be said, and waits only for a connection to take it. */
   get waiting(): boolean {
+    for (const connection of this.#connections.values())
+      if (connection.answer !== undefined || connection.owesAcknowledgement) return true;
     const controls = this.#controlAt < this.#controls.length || this.#creditDue.size > 0;
     return controls || !this.#schedule.empty || this.#log.replaying;
   }
