@@ -90,6 +90,11 @@ export class Log {
     }
   }
 
+  /** Frames kept. */
+  get frames(): number {
+    return this.#entries.length - this.#first;
+  }
+
   /** The connection that carries the oldest frame not yet confirmed: it is the one to suspect when nothing is confirmed. */
   get oldestOn(): number | undefined {
     return this.#entries[this.#first]?.connection;

@@ -42,6 +42,7 @@ import {
   GAPS_MAX,
   gapMs,
   HEARD_LATER_MS,
+  HELD_FRAMES_MAX,
   INITIAL_CREDIT_BYTES,
   LOG_WINDOW_BYTES,
   ROUND_TRIP_MS_ASSUMED,
@@ -126,6 +127,8 @@ const STREAM_MAX = 0xffff_ffff;
 const CONTROL_RESERVE_BYTES = 4_096;
 /** What the largest control frame takes in it, and the END that must always be allowed. */
 const CONTROL_BYTES_MAX = HEADER_BYTES + REQUEST_BYTES_MAX + HEADER_BYTES;
+/** DATA not acknowledged, however small: the peer may have to hold it all while one frame is missing, and holds so many. */
+const UNACKNOWLEDGED_FRAMES_MAX = HELD_FRAMES_MAX / 2;
 /** Control frames already said are forgotten when there are so many of them. */
 const CONTROLS_SAID_MAX = 64;
 
@@ -922,6 +925,7 @@ export class Session {
 
   #speakData(connection: Connection): boolean {
     if (this.#log.end + HEADER_BYTES + this.#peer.payload + CONTROL_RESERVE_BYTES > this.#peer.log) return false;
+    if (this.#log.frames >= UNACKNOWLEDGED_FRAMES_MAX) return false;
     const stream = this.#schedule.next();
     if (stream === undefined) return false;
     const chunk = stream.take(this.#now);

@@ -74,6 +74,8 @@ export class Application {
   received = 0;
   /** Called with each piece that arrives, before it is taken. */
   onOctets: (stream: number, octets: number) => void = () => {};
+  /** Called with each write, before the session has it. */
+  onWrite: (stream: number, octets: number) => void = () => {};
   readonly #port: Port;
   readonly #waiting: Plan[] = [];
 
@@ -217,6 +219,7 @@ export class Application {
       const payload = new Uint8Array(length);
       for (let at = 0; at < length; at++) payload[at] = octetAt(plan.salt, opener, conversation.sent + at);
       conversation.sent += length;
+      this.onWrite(id, length);
       if (plan.lend) this.#port.lend(id, payload);
       else this.#port.send(id, payload);
       if (plan.writeDelayMs === 0 || conversation.sent === total) continue;

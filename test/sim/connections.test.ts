@@ -202,6 +202,21 @@ seededTest(
 );
 
 seededTest(
+  "single octets beside a connection that died without a word are never more frames than the peer can hold",
+  (random) => {
+    const world = new World(random);
+    const dying = world.connect();
+    const other = world.connect();
+    world.open({ ...PLAIN, up: 10_000, down: 10_000, write: 1_000, writeDelayMs: 1, salt: 1 });
+    world.run(6);
+    world.cut(dying, { clientMs: Number.POSITIVE_INFINITY, serverMs: Number.POSITIVE_INFINITY });
+    for (let salt = 2; salt < 10; salt++) world.open({ ...PLAIN, up: 5_000, down: 5_000, write: 1, salt });
+    world.settle(5 * MINUTE);
+    assert.ok(world.client.has(other.id) && world.server.has(other.id));
+  },
+);
+
+seededTest(
   "a session without a connection waits as long as its owner likes: no gap, no stream and no log grows old meanwhile",
   (random) => {
     const world = new World(random);

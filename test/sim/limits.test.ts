@@ -1,0 +1,604 @@
+/**
+ * What a peer can make a session hold, do and wait for: abuse cases of groups F and G, and every deadline (PROTOCOL §8.4, §9).
+ * @module
+ */
+import assert from "node:assert/strict";
+import test from "node:test";
+import { SESSION_LIMITS } from "../../src/session/index.ts";
+import { Code, encodeUnsequenced, type SequencedContent, Setting } from "../../src/wire/index.ts";
+import { data, open, Peer, SETTINGS } from "./peer.ts";
+
+const SECOND = 1_000;
+
+/** The application sends whatever it may, whenever it is told to go on. */
+function feed(peer: Peer, ...streams: number[]): void {
+  const send = (stream: number): void => {
+    for (let room = peer.session.sendable(stream, peer.now); room > 0; room = peer.session.sendable(stream, peer.now)) {
+      peer.session.send(stream, new Uint8Array(room), peer.now);
+      const { sent } = peer.session.positions;
+      peer.drain();
+      if (peer.session.positions.sent === sent) break;
+    }
+  };
+  for (const stream of streams) send(stream);
+}
+
+/** As {@link feed}, while time passes in steps. */
+function feedFor(peer: Peer, ms: number, streams: readonly number[], each: () => void = () => {}): void {
+  for (let passed = 0; passed < ms && peer.ended() === undefined; passed += 10) {
+    peer.pass(10);
+    each();
+    if (peer.ended() === undefined) feed(peer, ...streams);
+  }
+}
+
+/** The octets that all DATA carried. */
+function octets(peer: Peer): number {
+  return peer.frames("data").reduce((sum, { payload }) => sum + payload.length, 0);
+}
+
+const RICH = Number.MAX_SAFE_INTEGER;
+
+// ---- F: flow control and memory ---------------------------------------------------------------------------------------------------
+
+test("F01 a peer that takes 100 streams and grants nothing more gets 64 KiB of each, and after 600 s RESET, whatever it pings", () => {
+  const peer = new Peer().greet();
+  const streams = Array.from({ length: 100 }, (_, index) => 2 * index + 1);
+  for (const stream of streams) peer.say(open(stream));
+  peer.acknowledge();
+  feed(peer, ...streams);
+  assert.equal(octets(peer), 100 * 65_536);
+  for (let seconds = 0; seconds < 560; seconds += 20)
+    peer
+      .pass(20 * SECOND)
+      .acknowledge()
+      .tell({ type: "ping", received: 0, opaque: 1, reply: false });
+  assert.equal(peer.frames("reset").length, 0);
+  for (let seconds = 0; seconds < 80; seconds += 20) peer.pass(20 * SECOND).acknowledge();
+  assert.deepEqual(new Set(peer.frames("reset").map(({ code }) => code)), new Set([Code.TIMEOUT]));
+  assert.equal(peer.told("reset").length, 100);
+  assert.equal(peer.ended(), undefined);
+});
+
+test("F01 a stream that moves now and then is not reset, and neither is one that only idles", () => {
+  const peer = new Peer().greet().say(open(1), open(3));
+  feed(peer, 1);
+  for (let minutes = 0; minutes < 30; minutes++) {
+    peer.pass(60 * SECOND).acknowledge();
+    if (minutes % 9 === 8) peer.say({ type: "credit", stream: 1, limit: 65_536 + minutes * 10_000 });
+    feed(peer, 1);
+  }
+  assert.equal(peer.frames("reset").length, 0);
+});
+
+test("F01 a reader that takes its octets slowly, behind the peer's end, is progress", () => {
+  const peer = new Peer().greet().say(open(1), data(1, 0, 60_000, true));
+  for (let minutes = 0; minutes < 60; minutes++) {
+    peer.pass(60 * SECOND).acknowledge();
+    peer.session.consume(1, 1_000, peer.now);
+  }
+  assert.equal(peer.frames("reset").length, 0);
+});
+
+test("F02 a connection that takes nothing for 60 s although something waits is closed, in time", () => {
+  for (const retain of [true, false]) {
+    const peer = new Peer({ retain }).greet().say(open(1, RICH)).acknowledge();
+    peer.room(0);
+    peer.session.send(1, new Uint8Array(1_000), peer.now);
+    peer.drain();
+    const keepHearing = (): void => void peer.acknowledge();
+    for (let seconds = 0; seconds < 59; seconds++) {
+      peer.pass(SECOND);
+      keepHearing();
+    }
+    assert.equal(peer.frames("closeConnection").length, 0);
+    for (let seconds = 0; seconds < 5; seconds++) {
+      peer.pass(SECOND);
+      keepHearing();
+    }
+    assert.deepEqual(
+      peer.frames("closeConnection").map(({ code }) => code),
+      [Code.TIMEOUT],
+    );
+    peer.lose();
+    assert.equal(peer.ended(), retain ? undefined : Code.UNAVAILABLE);
+  }
+});
+
+test("F02 a connection that takes a little now and then is not closed", () => {
+  const peer = new Peer().greet().say(open(1, RICH)).acknowledge();
+  for (let minutes = 0; minutes < 10; minutes++) {
+    peer.room(100);
+    feed(peer, 1);
+    peer.pass(40 * SECOND).acknowledge();
+  }
+  assert.equal(peer.frames("closeConnection").length, 0);
+});
+
+test("F03 credit of one octet at a time makes no more than five frames a second and stream, and is a glitch each", () => {
+  const peer = new Peer().greet();
+  const streams = Array.from({ length: 100 }, (_, index) => 2 * index + 1);
+  for (const stream of streams) peer.say(open(stream, 0));
+  peer.acknowledge().forget();
+  const limits = new Map<number, number>();
+  let credits = 0;
+  feedFor(peer, 10 * SECOND, streams, () => {
+    const stream = streams[credits++ % streams.length] ?? 1;
+    const limit = (limits.get(stream) ?? 0) + 1;
+    limits.set(stream, limit);
+    peer.say({ type: "credit", stream, limit });
+  });
+  assert.ok(octets(peer) > 300);
+  assert.ok(peer.frames("data").length <= credits, `${peer.frames("data").length} frames for ${credits} octets`);
+  // On one stream they add up while they are waited out.
+  const one = new Peer().greet().say(open(1, 0)).acknowledge();
+  let limit = 0;
+  feedFor(one, 10 * SECOND, [1], () => void one.say({ type: "credit", stream: 1, limit: ++limit }));
+  assert.ok(one.frames("data").length <= 51, `${one.frames("data").length} frames`);
+  assert.ok(one.octetsOn(1) > 900);
+  const calm = new Peer().greet().say(open(1, 0));
+  for (let limit = 1; limit <= 1_001; limit++) calm.say({ type: "credit", stream: 1, limit });
+  assert.equal(calm.ended(), Code.CALM);
+});
+
+test("F03 what is left of a large credit, and a late rest, go at once", () => {
+  const peer = new Peer().greet().say(open(1, 10)).acknowledge();
+  feed(peer, 1);
+  assert.equal(peer.octetsOn(1), 10);
+  peer.say({ type: "credit", stream: 1, limit: 8_202 });
+  feed(peer, 1);
+  assert.equal(peer.octetsOn(1), 8_202);
+});
+
+test("F05 one octet beyond the credit of one stream, of many, or early, ends the session", () => {
+  for (const count of [1, 100]) {
+    const peer = new Peer().greet();
+    for (let id = 1; id < 2 * count; id += 2) peer.say(open(id), data(id, 0, 60_000));
+    assert.equal(peer.ended(), undefined);
+    for (let id = 1; id < 2 * count; id += 2) peer.say(data(id, 60_000, 5_537));
+    assert.equal(peer.ended(), Code.FLOW_CONTROL);
+  }
+  const bonded = new Peer({ retain: true }).greet().connect(2).say(open(1));
+  bonded.sayAt(bonded.end + 50, data(1, 0, 65_000), 2).sayAt(bonded.end + 50 + 65_024, data(1, 65_000, 537), 2);
+  assert.equal(bonded.ended(), Code.FLOW_CONTROL);
+});
+
+test("F05 credit grows as the application takes octets, and the new limit holds exactly", () => {
+  const peer = new Peer()
+    .greet()
+    .say(open(1), data(1, 0, 60_000))
+    .pass(10 * SECOND);
+  peer.session.consume(1, 60_000, peer.now);
+  peer.drain();
+  const limit = peer.frames("credit").at(-1)?.limit ?? 0;
+  assert.equal(limit, 125_536);
+  peer.say(data(1, 60_000, 60_000), data(1, 120_000, 5_536));
+  assert.equal(peer.ended(), undefined);
+  peer.say(data(1, 125_536, 1));
+  assert.equal(peer.ended(), Code.FLOW_CONTROL);
+});
+
+test("F06 empty frames cost five glitches each from the second in a row on, and nothing is queued for them", () => {
+  const peer = new Peer()
+    .greet()
+    .say(open(1), data(1, 0, ""), data(1, 0, "x"), data(1, 1, ""))
+    .forget();
+  let empty = 0;
+  for (; peer.ended() === undefined && empty < 1_000; empty++) peer.say(data(1, 1, ""));
+  assert.equal(peer.ended(), Code.CALM);
+  assert.ok(empty >= 195 && empty <= 205, `${empty}`);
+  assert.equal(peer.told("data").length, 0);
+  const fair = new Peer().greet().say(open(1));
+  for (let at = 0; at < 5_000; at++) fair.say(data(1, at, ""), data(1, at, "x"));
+  assert.equal(fair.ended(), undefined);
+});
+
+test("F07 data in single octets is delivered, and counted as small", () => {
+  const peer = new Peer().greet().say(open(1));
+  for (let at = 0; at < 50_000; at++) peer.say(data(1, at, "x"));
+  assert.equal(peer.told("data").length, 50_000);
+  assert.ok(peer.session.smallFrames >= 50_000);
+  assert.equal(peer.ended(), undefined);
+});
+
+test("F09 a peer that makes us answer and does not read is not read, and what waits for it is bounded", () => {
+  const floods: Record<string, (peer: Peer, round: number) => void> = {
+    PING: (peer) => void peer.tell({ type: "ping", received: 0, opaque: 1, reply: false }),
+    "OPEN beyond the limit": (peer, round) => void peer.say(open(2 * round + 1)),
+    "DATA behind FIN": (peer, round) =>
+      void peer.say(open(2 * round + 1), data(2 * round + 1, 0, "", true), data(2 * round + 1, 0, "x")),
+    "credit to be given": (peer, round) => {
+      peer.say(open(2 * round + 1), data(2 * round + 1, 0, 40_000));
+      peer.session.consume(2 * round + 1, 40_000, peer.now);
+      peer.session.forget(2 * round + 1, peer.now);
+      peer.drain();
+    },
+  };
+  for (const [name, flood] of Object.entries(floods)) {
+    const peer = new Peer({ limits: { streams: 1 } }).greet().room(0).forget();
+    let rounds = 0;
+    for (; peer.ended() === undefined && !peer.session.flooded && rounds < 20_000; rounds++) flood(peer, rounds);
+    // Whatever waits comes out when there is room again.
+    if (peer.ended() === undefined) peer.room(1e9);
+    const waited = peer.heard.filter(({ frame: { type } }) => type !== "closeConnection" && type !== "end").length;
+    assert.ok(waited <= 1_003, `${name}: ${waited} frames waited after ${rounds} rounds`);
+    assert.ok(name === "PING" ? waited <= 3 : rounds < 20_000, `${name}: ${rounds} rounds`);
+  }
+});
+
+test("F09 a flooded connection that takes nothing for 60 s is closed with CALM", () => {
+  const peer = new Peer({ limits: { streams: 0, glitches: { capacity: 1e6, perSecond: 0 } } }).greet().room(0);
+  for (let round = 0; !peer.session.flooded; round++) peer.say(open(2 * round + 1));
+  peer.pass(70 * SECOND);
+  assert.equal(peer.frames("closeConnection")[0]?.code, Code.CALM);
+});
+
+test("F11 a peer that never acknowledges gets a log window and no more, and after 60 s is closed", () => {
+  for (const retain of [true, false]) {
+    const peer = new Peer({ retain }).greet().say(open(1, RICH));
+    feed(peer, 1);
+    const { sent } = peer.session.positions;
+    assert.ok(sent <= 2 ** 20 && sent > 2 ** 20 - 80_000, `${sent}`);
+    const ping = encodeUnsequenced({ type: "ping", received: 0, opaque: 1, reply: false });
+    for (let seconds = 0; seconds < 59; seconds++) {
+      peer.pass(SECOND).raw(ping);
+      feed(peer, 1);
+    }
+    assert.equal(peer.frames("closeConnection").length, 0);
+    peer.pass(5 * SECOND);
+    assert.deepEqual(
+      peer.frames("closeConnection").map(({ code }) => code),
+      [Code.TIMEOUT],
+    );
+    assert.ok(peer.session.positions.sent < 2 ** 20);
+  }
+});
+
+test("F11 control frames that fill the rest of a log window stop at the limit, OPEN with its whole request too", () => {
+  const peer = new Peer({ role: "client" }).greet();
+  const id = peer.session.open(Buffer.from("bulk"), peer.now);
+  assert.equal(id, 1);
+  peer.say({ type: "credit", stream: 1, limit: RICH });
+  feed(peer, 1);
+  for (let streams = 0; streams < 50; streams++) peer.session.open(new Uint8Array(1_024).fill(0x61), peer.now);
+  peer.drain();
+  assert.ok(peer.session.positions.sent <= 2 ** 20, `${peer.session.positions.sent}`);
+  peer.session.end(Code.NO_ERROR, "done", peer.now);
+  peer.drain();
+  const end = peer.frames("end")[0];
+  assert.ok(end !== undefined && end.seq + end.size <= 2 ** 20, "END needs no exception");
+});
+
+test("F10 acknowledgements and answers are given whatever the application does, and with a full log", () => {
+  const peer = new Peer().greet().say(open(1, RICH));
+  feed(peer, 1);
+  peer.forget();
+  for (let at = 0; at < 60_000; at += 10_000) peer.say(data(1, at, 10_000));
+  peer.tell({ type: "ping", received: 0, opaque: 77, reply: false }).pass(50);
+  assert.equal(peer.frames("ack").at(-1)?.received, peer.end);
+  assert.equal(peer.frames("ping").filter(({ reply, opaque }) => reply && opaque === 77).length, 1);
+});
+
+test("F10 an answer to PING takes no ACK's place: the log limit is told all the same", () => {
+  const peer = new Peer({ limits: { logWindowBytesMax: 2 ** 20 } }).greet();
+  let limit = 2 ** 20;
+  for (let id = 1; id < 200; id += 2) {
+    peer.say(open(id), data(id, 0, 60_000));
+    // Each burst ends in a question; what it acknowledges must not be all that is said.
+    peer.tell({ type: "ping", received: 0, opaque: id, reply: false });
+    peer.session.consume(id, 60_000, peer.now);
+    peer.session.forget(id, peer.now);
+    peer.drain().pass(60);
+    limit = Math.max(limit, peer.frames("ack").at(-1)?.limit ?? 0);
+    assert.ok(peer.end + 100_000 < limit, `at ${peer.end} the limit is ${limit}`);
+    if (id % 10 === 1) peer.acknowledge().pass(SECOND);
+  }
+  assert.equal(peer.ended(), undefined);
+});
+
+test("D23 the limit that was told on a lost connection is told again on the next", () => {
+  const peer = new Peer({ retain: true }).greet().say(open(1));
+  for (let at = 0; at < 60_000; at += 10_000) peer.say(data(1, at, 10_000));
+  peer.pass(100).lose(1).forget().pass(1_000).connect(2);
+  const [ack] = peer.frames("ack");
+  assert.ok(ack !== undefined && ack.received === peer.end && ack.limit >= peer.end + 2 ** 20);
+});
+
+test("what is sent beyond the credit waits for it, and no peer sees it", () => {
+  const peer = new Peer().greet().say(open(1, 0)).acknowledge();
+  peer.session.send(1, Buffer.from("+ SUCCESS\r\n"), peer.now);
+  peer.session.finish(1, peer.now);
+  peer.drain();
+  assert.equal(peer.frames("data").length, 0);
+  peer.say({ type: "credit", stream: 1, limit: 3 });
+  assert.equal(peer.octetsOn(1), 3);
+  peer.say({ type: "credit", stream: 1, limit: 1_000 });
+  const frames = peer.frames("data");
+  assert.equal(Buffer.concat(frames.map(({ payload }) => payload)).toString(), "+ SUCCESS\r\n");
+  assert.deepEqual(
+    frames.map(({ fin }) => fin),
+    [false, true],
+  );
+});
+
+test("a client's first credit is 65,536 octets until SETTINGS were heard, and then theirs, for streams that are open too", () => {
+  const peer = new Peer({ role: "client" }).connect().acknowledge();
+  peer.session.open(Buffer.from("echo"), peer.now);
+  feed(peer, 1);
+  assert.equal(peer.octetsOn(1), 65_536);
+  assert.ok(peer.frames("data").every(({ payload }) => payload.length <= 16_360));
+  peer.say({ type: "settings", entries: new Map([[Setting.initialCredit, 100_000]]) });
+  feed(peer, 1);
+  assert.equal(peer.octetsOn(1), 100_000);
+});
+
+test("limits that are raised give streams that are open what is announced", () => {
+  const peer = new Peer().greet().say(open(1), data(1, 0, 60_000));
+  peer.session.raise({ ...SESSION_LIMITS, initialCreditBytes: 200_000, streams: 200 }, peer.now);
+  peer.drain();
+  const { entries } = peer.frames("settings").at(-1) ?? {};
+  assert.equal(entries?.get(Setting.initialCredit), 200_000);
+  assert.equal(entries?.get(Setting.streamsMax), 200);
+  peer.say(data(1, 60_000, 65_000), data(1, 125_000, 65_000), data(1, 190_000, 10_000));
+  assert.equal(peer.ended(), undefined);
+  peer.session.raise({ ...SESSION_LIMITS, initialCreditBytes: 70_000 }, peer.now);
+  peer.drain();
+  assert.equal(peer.frames("settings").at(-1)?.entries.get(Setting.initialCredit), 200_000, "never lower than before");
+  peer.say(data(1, 200_000, 1));
+  assert.equal(peer.ended(), Code.FLOW_CONTROL);
+});
+
+// ---- G: resets, opens, control floods ----------------------------------------------------------------------------------------------
+
+test("R01 opening and resetting at speed is CALM, and never holds more than the limit", () => {
+  const peer = new Peer().greet();
+  let pairs = 0;
+  for (; peer.ended() === undefined && pairs < 10_000; pairs++)
+    peer.say(open(2 * pairs + 1), { type: "reset", stream: 2 * pairs + 1, code: Code.CANCEL });
+  assert.equal(peer.ended(), Code.CALM);
+  // 75 cost three quarters; behind GOAWAY nothing is taken up, and each OPEN costs one of the 250 that are left.
+  assert.ok(pairs <= 330, `${pairs}`);
+  assert.ok(peer.told("opened").length <= 76, `${peer.told("opened").length}`);
+  assert.equal(peer.frames("goaway")[0]?.code, Code.CALM);
+});
+
+test("R01 a slot is free only when the back end is gone, so that resets buy none", () => {
+  const peer = new Peer({ limits: { streams: 3 } }).greet();
+  for (const id of [1, 3, 5]) peer.say(open(id));
+  peer.say({ type: "reset", stream: 1, code: Code.CANCEL }, open(7));
+  assert.deepEqual(
+    peer.frames("reset").map(({ stream, code }) => [stream, code]),
+    [[7, Code.REFUSED]],
+  );
+  peer.session.forget(1, peer.now);
+  peer.drain().say(open(9));
+  assert.deepEqual(
+    peer.told("opened").map(({ stream }) => stream),
+    [1, 3, 5, 9],
+  );
+});
+
+test("R01 a stream that was answered may be reset at any speed", () => {
+  const peer = new Peer().greet();
+  for (let id = 1; id < 4_000; id += 2) {
+    peer.say(open(id));
+    peer.session.send(id, Buffer.from("+\r\n"), peer.now);
+    peer.drain().acknowledge().say({ type: "reset", stream: id, code: Code.CANCEL });
+    peer.session.forget(id, peer.now);
+    peer.drain();
+  }
+  assert.equal(peer.ended(), undefined);
+});
+
+test("R02 resets that the peer makes us send cost what its own cost", () => {
+  const peer = new Peer().greet();
+  let resets = 0;
+  for (; peer.ended() === undefined && resets < 10_000; resets++) {
+    const id = 2 * resets + 1;
+    peer.say(open(id), data(id, 0, "", true), data(id, 0, "x"));
+    peer.session.forget(id, peer.now);
+    peer.drain();
+  }
+  assert.equal(peer.ended(), Code.CALM);
+  assert.ok(resets <= 330 && peer.told("opened").length <= 76, `${resets}`);
+});
+
+test("R06 only the latest question is answered, and beyond ten at once and two a second each is a glitch", () => {
+  const peer = new Peer().greet().room(0).forget();
+  for (let opaque = 0; opaque < 500; opaque++) peer.tell({ type: "ping", received: 0, opaque, reply: false });
+  peer.room(1e9);
+  assert.deepEqual(
+    peer
+      .frames("ping")
+      .filter(({ reply }) => reply)
+      .map(({ opaque }) => opaque),
+    [499],
+  );
+  for (let more = 0; more < 600; more++) peer.tell({ type: "ping", received: 0, opaque: 0, reply: false });
+  assert.equal(peer.ended(), Code.CALM);
+  const patient = new Peer().greet();
+  for (let pings = 0; pings < 2_000; pings++)
+    patient.pass(500).tell({ type: "ping", received: 0, opaque: 0, reply: false }).acknowledge();
+  assert.equal(patient.ended(), undefined);
+  assert.equal(patient.frames("goaway").length, 0);
+});
+
+test("R06 a reply nobody asked for changes nothing", () => {
+  const peer = new Peer().greet();
+  peer.pass(5).tell({ type: "ping", received: 0, opaque: 12_345, reply: true });
+  assert.equal(peer.session.roundTripMs, undefined);
+  const [question] = peer.frames("ping");
+  assert.ok(question !== undefined && !question.reply);
+  peer.tell({ type: "ping", received: 0, opaque: question.opaque, reply: true });
+  assert.equal(peer.session.roundTripMs, 5);
+});
+
+test("R12 what was queued on a stream that is reset is dropped; what was numbered goes again, octet for octet", () => {
+  const peer = new Peer({ retain: true }).greet().say(open(1, RICH)).room(70_000);
+  feed(peer, 1);
+  const before = peer.frames("data");
+  peer.say({ type: "reset", stream: 1, code: Code.CANCEL });
+  peer.lose(1).forget().connect(2);
+  assert.deepEqual(peer.frames("data"), before);
+});
+
+test("R13 a stream that is half-closed, either way, and idle for ten minutes is reset with TIMEOUT", () => {
+  const peer = new Peer().greet().say(open(1), open(3), open(5), data(3, 0, "x", true));
+  peer.session.finish(1, peer.now);
+  peer.drain();
+  for (let seconds = 0; seconds < 560; seconds += 20) peer.pass(20 * SECOND).acknowledge();
+  assert.equal(peer.frames("reset").length, 0);
+  for (let seconds = 0; seconds < 80; seconds += 20) peer.pass(20 * SECOND).acknowledge();
+  assert.deepEqual(
+    peer.frames("reset").map(({ stream, code }) => [stream, code]),
+    [
+      [1, Code.TIMEOUT],
+      [3, Code.TIMEOUT],
+    ],
+  );
+});
+
+test("SETTINGS said again and again are glitches", () => {
+  const peer = new Peer().greet();
+  let said = 0;
+  for (; peer.ended() === undefined && said < 1_000; said++) peer.say(SETTINGS);
+  assert.equal(peer.ended(), Code.CALM);
+  assert.ok(said >= 99 && said <= 105, `${said}`);
+});
+
+test("CALM comes with a warning: GOAWAY when a quarter is left", () => {
+  const peer = new Peer().greet();
+  const nuisance = (id: number): SequencedContent[] => [open(id), { type: "reset", stream: id, code: Code.CANCEL }];
+  for (let id = 1; id < 2 * 74; id += 2) peer.say(...nuisance(id));
+  assert.equal(peer.frames("goaway").length, 0);
+  peer.say(...nuisance(149), ...nuisance(151));
+  assert.deepEqual(
+    peer.frames("goaway").map(({ code }) => code),
+    [Code.CALM],
+  );
+  assert.equal(peer.ended(), undefined);
+  peer.pass(20 * SECOND).acknowledge(); // tokens come back; so does nothing else
+  assert.equal(peer.ended(), undefined);
+});
+
+test("streams beyond the limit are REFUSED, and ours wait for the peer's", () => {
+  const peer = new Peer({ limits: { streams: 2 } }).greet();
+  peer.say(open(1), open(3), open(5), data(5, 0, "unheard"));
+  assert.deepEqual(
+    peer.frames("reset").map(({ stream, code }) => [stream, code]),
+    [[5, Code.REFUSED]],
+  );
+  assert.equal(peer.told("data").length, 0);
+
+  const client = new Peer({ role: "client" }).connect();
+  const openAll = (): number => {
+    let opened = 0;
+    while (client.session.open(Buffer.from("echo"), client.now) !== undefined) opened++;
+    return opened;
+  };
+  const unheard = openAll();
+  assert.ok(unheard > 0 && unheard <= 100);
+  client.say({ type: "settings", entries: new Map([[Setting.streamsMax, unheard + 3]]) });
+  assert.equal(openAll(), 3);
+  client.session.forget(1, client.now);
+  assert.equal(openAll(), 1);
+  client.say({ type: "settings", entries: new Map([[Setting.streamsMax, 0]]) });
+  client.session.forget(3, client.now);
+  assert.equal(openAll(), 0);
+});
+
+// ---- deadlines ----------------------------------------------------------------------------------------------------------------------
+
+test("a silent connection is asked after 30 s, again after 60, and is dead at 90", () => {
+  const peer = new Peer({ retain: true }).greet();
+  for (const { opaque } of peer.frames("ping")) peer.tell({ type: "ping", received: 0, opaque, reply: true });
+  peer.acknowledge().forget();
+  const asked = (): number => peer.frames("ping").length;
+  peer.pass(29_900);
+  assert.equal(asked(), 0);
+  peer.pass(200);
+  assert.equal(asked(), 1);
+  peer.pass(30_000);
+  assert.equal(asked(), 2);
+  peer.pass(29_000);
+  assert.equal(peer.frames("closeConnection").length, 0);
+  peer.pass(3_500);
+  assert.deepEqual(
+    peer.frames("closeConnection").map(({ code, reason }) => [code, reason]),
+    [[Code.TIMEOUT, "nothing was heard"]],
+  );
+});
+
+test("anything that is heard is a sign of life, also half a frame", () => {
+  const peer = new Peer().greet().acknowledge();
+  const frame = encodeUnsequenced({ type: "skipped", received: 0 });
+  for (let minutes = 0; minutes < 20; minutes++)
+    peer.pass(60 * SECOND).raw(frame.subarray(minutes % 24, (minutes % 24) + 1));
+  assert.equal(peer.frames("closeConnection").length, 0);
+});
+
+test("S05 an end that was stopped itself asks before it gives up anybody", () => {
+  const peer = new Peer({ retain: true }).greet().connect(2).say(open(1)).acknowledge();
+  feed(peer, 1);
+  peer.sayAt(peer.end + 100, { type: "skippedInLog" }, 2).forget();
+  peer.now += 3_600_000; // a laptop's lid, closed for an hour
+  peer.session.handle({ type: "tick" }, peer.now);
+  peer.drain();
+  assert.equal(peer.frames("closeConnection").length, 0);
+  assert.equal(peer.frames("reset").length, 0);
+  assert.equal(peer.ended(), undefined);
+  assert.equal(peer.frames("ping").length, 2);
+  peer
+    .acknowledge()
+    .acknowledge(undefined, 2)
+    .pass(40 * SECOND);
+  assert.equal(peer.frames("closeConnection").length, 0);
+  assert.equal(peer.ended(), undefined);
+});
+
+test("a session that is parked, flooded or full never asks to be woken at once", () => {
+  const parked = new Peer({ retain: true })
+    .greet()
+    .say(open(1), data(1, 0, 10))
+    .lose();
+  assert.ok(parked.session.deadline > parked.now + 1_000);
+  parked.pass(3_600_000);
+  const full = new Peer({ retain: true }).greet().say(open(1)).room(0);
+  full.say(data(1, 0, 60_000));
+  assert.ok(full.session.deadline > full.now + 1_000);
+  full.pass(50_000);
+  const crumbs = new Peer().greet().say(open(1, 1)).acknowledge();
+  feed(crumbs, 1);
+  crumbs.say({ type: "credit", stream: 1, limit: 2 });
+  feed(crumbs, 1);
+  crumbs.room(0).pass(50_000);
+});
+
+test("received octets are acknowledged after 50 ms, or at once when a quarter of the window has come", () => {
+  const peer = new Peer().greet().say(open(1)).pass(100).forget();
+  peer.say(data(1, 0, 10)).pass(49);
+  assert.equal(peer.frames("ack").length, 0);
+  peer.pass(1);
+  assert.equal(peer.frames("ack").length, 1);
+  peer.forget();
+  for (let id = 3; id <= 11; id += 2) peer.say(open(id), data(id, 0, 60_000));
+  assert.equal(peer.frames("ack").length, 1);
+});
+
+test("settings of the limits move every deadline", () => {
+  const limits = { keepaliveMs: 100, stallMs: 200, streamStallMs: 500 };
+  const silent = new Peer({ retain: true, limits }).greet();
+  silent.pass(320);
+  assert.equal(silent.frames("closeConnection").length, 1);
+  const stuck = new Peer({ limits }).greet().say(open(1, 10));
+  feed(stuck, 1);
+  for (let passed = 0; passed < 700; passed += 50) stuck.pass(50).acknowledge();
+  assert.equal(stuck.frames("reset")[0]?.code, Code.TIMEOUT);
+});
+
+test("a session that retains nothing has one connection in its life", () => {
+  const peer = new Peer().greet();
+  assert.throws(() => peer.connect(2), /one connection/);
+  const lost = new Peer().greet().lose();
+  assert.equal(lost.ended(), Code.UNAVAILABLE);
+});
