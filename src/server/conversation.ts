@@ -7,7 +7,7 @@
  */
 import type { Duplex } from "node:stream";
 import { type Channel, FivedError, type Receiver, type Splice, type Urgency } from "../io/index.ts";
-import { encodeLine, type Line, LineReader, parseRequest } from "../wire/index.ts";
+import { Code, encodeLine, type Line, LineReader, parseRequest } from "../wire/index.ts";
 import type { Log } from "./log.ts";
 import type { Published, Registry, VirtualHost } from "./registry.ts";
 import type { Caller, Directory, Next, RefusalCode, Service, Talk } from "./service.ts";
@@ -40,6 +40,10 @@ export interface Deadlines {
   readonly firstLineMs: number;
   /** For each further one: a person may be typing. */
   readonly betweenLinesMs: number;
+  /** For a request that is granted, all refused ones together: else a line now and then would hold a place at the door for ever. */
+  readonly unauthenticated: { readonly timeMs: number };
+  /** For the peer to take what was said: else answers that nobody reads would be kept as long as the peer likes (abuse case L10). */
+  readonly stallMs: number;
 }
 
 /** What a conversation needs from where it takes place. */
@@ -74,15 +78,20 @@ export class Conversation implements Receiver {
   #ended = false;
   #held = false;
   #spoken = false;
+  /** When a request has to have been granted; a stream's connection has had one, MULTIPLEX. */
+  #grantedBy: number;
   #settled = false;
   #over = false;
   #deadline: NodeJS.Timeout | undefined;
+  #stall: NodeJS.Timeout | undefined;
   #abort: AbortController | undefined;
 
   constructor(channel: Channel, place: Place) {
     this.#channel = channel;
     this.#place = place;
     this.#host = place.host;
+    const { timeMs } = place.deadlines.unauthenticated;
+    this.#grantedBy = place.state === "stream" ? Number.POSITIVE_INFINITY : performance.now() + timeMs;
     channel.receiver = this;
   }
 
@@ -119,6 +128,7 @@ export class Conversation implements Receiver {
   }
 
   drained(): void {
+    clearTimeout(this.#stall);
     const unsaid = this.#unsaid ?? [];
     this.#unsaid = undefined;
     for (const piece of unsaid) this.#write(piece);
@@ -156,7 +166,7 @@ export class Conversation implements Receiver {
   #await(): void {
     if (this.#deadline !== undefined) return;
     const { firstLineMs, betweenLinesMs } = this.#place.deadlines;
-    const ms = this.#spoken ? betweenLinesMs : firstLineMs;
+    const ms = Math.min(this.#spoken ? betweenLinesMs : firstLineMs, this.#grantedBy - performance.now());
     this.#deadline = setTimeout(() => this.#refuseAndLeave(408, "no request came in time"), ms);
     this.#deadline.unref();
   }
@@ -257,6 +267,7 @@ export class Conversation implements Receiver {
     if (this.#settled) return;
     this.#settled = true;
     clearTimeout(this.#deadline);
+    clearTimeout(this.#stall); // how long the rest may take is the channel's business, or the service's
     this.#place.settled();
   }
 
@@ -269,8 +280,15 @@ export class Conversation implements Receiver {
   #write(bytes: Uint8Array, urgency?: Urgency): boolean {
     if (this.#over) return true;
     if (this.#unsaid !== undefined) this.#unsaid.push(bytes);
-    else if (!this.#channel.write(bytes, urgency)) this.#unsaid = [];
+    else if (!this.#channel.write(bytes, urgency)) this.#wait();
     return this.#unsaid === undefined;
+  }
+
+  /** The peer has to take what was said before it is told more. */
+  #wait(): void {
+    this.#unsaid = [];
+    this.#stall = setTimeout(() => this.#channel.reset(Code.TIMEOUT), this.#place.deadlines.stallMs);
+    this.#stall.unref();
   }
 
   // ---- what a service sees
@@ -292,9 +310,13 @@ export class Conversation implements Receiver {
         if (conversation.#over) conversation.#abort.abort();
         return conversation.#abort.signal;
       },
-      say: (lines) => this.#say(lines),
+      say: (lines) => {
+        this.#granted();
+        return this.#say(lines);
+      },
       drained: () => this.#drained(),
       accept: () => {
+        this.#granted();
         this.#place.accepted();
         // Our clients do not wait for it: it travels with the service's first octets, if those come at once.
         this.#say("+ SUCCESS", "soon");
@@ -303,6 +325,11 @@ export class Conversation implements Receiver {
       splice: (to: Splice) => channel.splice(to, this.#lines.rest()),
       stream: () => this.#stream(),
     };
+  }
+
+  /** A list was given, or a `+`: whoever asks for something real may take his time from now on. */
+  #granted(): void {
+    this.#grantedBy = Number.POSITIVE_INFINITY;
   }
 
   #stream(): Duplex {

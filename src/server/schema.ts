@@ -296,10 +296,13 @@ function limitsSchema() {
     full: count(1, 1_000_000).prefault(100).describe("… and from so many on, all of them (as OpenSSH's MaxStartups)."),
     ipv4Prefix: count(0, 32).prefault(32).describe("Bits of an IPv4 address that make a source."),
     ipv6Prefix: count(0, 128).prefault(56).describe("Bits of an IPv6 address that make a source."),
+    time: duration().prefault("30s").describe("Time until a first request is granted, however many are refused."),
     spareLoopback: flag().prefault(false).describe("Count no connections from this computer."),
-  }).superRefine(({ start, full }, context) => {
-    if (full < start) complain(context, ["full"], "expected at least as many as start");
-  });
+  })
+    .superRefine(({ start, full }, context) => {
+      if (full < start) complain(context, ["full"], "expected at least as many as start");
+    })
+    .transform(({ time, ...counts }) => ({ ...counts, timeMs: time }));
 
   const controlQueue = mapping({
     frames: count(1, 1_000_000)

@@ -128,8 +128,9 @@ class Daemon implements SessionServer {
     this.#close();
     for (const session of [...this.#sessions]) session.drain();
     for (const stop of [...this.#idle]) stop();
-    const deadline = Date.now() + graceMs;
-    while (this.#sessions.size + this.#bare.size > 0 && Date.now() < deadline) await this.#somethingEnds(deadline);
+    const deadline = performance.now() + graceMs; // a wall clock that is set meanwhile changes nothing (abuse case S06)
+    while (this.#sessions.size + this.#bare.size > 0 && performance.now() < deadline)
+      await this.#somethingEnds(deadline);
     await this[Symbol.asyncDispose]();
   }
 
@@ -150,7 +151,7 @@ class Daemon implements SessionServer {
 
   #somethingEnds(deadline: number): Promise<void> {
     return new Promise((resolve) => {
-      const timer = setTimeout(resolve, Math.max(0, deadline - Date.now()));
+      const timer = setTimeout(resolve, Math.max(0, deadline - performance.now()));
       this.#ended = () => {
         clearTimeout(timer);
         resolve();
@@ -202,27 +203,28 @@ class Daemon implements SessionServer {
   /** TLS or lines: the first octet tells. */
   #sniff(reception: Reception): void {
     const { socket } = reception;
+    const begin = (first: Buffer): void => {
+      done();
+      socket.pause();
+      if (first[0] !== TLS_HANDSHAKE) return this.#converse(reception, reception.plain, new BareChannel(socket), first);
+      socket.unshift(first);
+      this.#secure(reception);
+    };
+    const end = (): void => void socket.end();
     const stop = (): void => {
-      socket.end(encodeLine("- 408 no request came in time"));
-      setTimeout(() => socket.destroy(), 1_000).unref();
+      done();
+      const channel = new BareChannel(socket); // which hears nothing behind our last line
+      channel.write(encodeLine("- 408 no request came in time"));
+      channel.close();
     };
     const timer = setTimeout(stop, this.#configuration.limits.firstLineMs);
     const done = (): void => {
       clearTimeout(timer);
       this.#idle.delete(stop);
+      socket.off("close", done).off("end", end).off("data", begin);
     };
     this.#idle.add(stop);
-    socket.once("close", done);
-    socket.once("end", () => socket.end());
-    socket.once("data", (first: Buffer) => {
-      done();
-      socket.off("close", done);
-      socket.removeAllListeners("end");
-      socket.pause();
-      if (first[0] !== TLS_HANDSHAKE) return this.#converse(reception, reception.plain, new BareChannel(socket), first);
-      socket.unshift(first);
-      this.#secure(reception);
-    });
+    socket.on("close", done).on("end", end).on("data", begin);
   }
 
   /** Starts TLS on the connection; afterwards a new conversation begins that knows nothing of what was said before (T06, T07). */
