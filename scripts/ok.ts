@@ -78,9 +78,14 @@ const checks: readonly Check[] = [
     name: "typedoc",
     async run() {
       const json = path.join(temporary, "api.json");
-      await tool("typedoc", ["--pretty", "false", "--json", json]);
-      const modules: { readonly children?: readonly unknown[] } = JSON.parse(fs.readFileSync(json, "utf8"));
-      const exports = (modules.children ?? []).flatMap((module) => childrenOf(module));
+      await tool("typedoc", ["--json", json]);
+      const modules: Reflection = JSON.parse(fs.readFileSync(json, "utf8"));
+      const exports = (modules.children ?? []).flatMap((module) =>
+        (module.children ?? []).map((each) => ({ ...each, name: `${module.name}.${each.name}` })),
+      );
+      const silent = exports.filter((each) => !isDocumented(each)).map(({ name }) => name);
+      if (silent.length > 0)
+        throw new Error(`These exports have no sentence that says what they are: ${silent.join(", ")}`);
       return { looked: exports.length, at: "exports" };
     },
   },
@@ -141,8 +146,18 @@ function number(output: string, pattern: RegExp): number {
   return Number(pattern.exec(output)?.[1] ?? 0);
 }
 
-function childrenOf(module: unknown): readonly unknown[] {
-  return typeof module === "object" && module !== null && "children" in module && Array.isArray(module.children)
-    ? module.children
-    : [];
+/** What typedoc tells of a module or of an export; the part we look at. */
+interface Reflection {
+  readonly name: string;
+  readonly variant?: string;
+  readonly comment?: unknown;
+  readonly signatures?: readonly Reflection[];
+  readonly children?: readonly Reflection[];
+}
+
+/** An export has its sentence; a function has it on its signatures, and what is exported twice has it at the first place. */
+function isDocumented({ variant, comment, signatures }: Reflection): boolean {
+  return (
+    variant === "reference" || comment !== undefined || signatures?.every((each) => each.comment !== undefined) === true
+  );
 }
