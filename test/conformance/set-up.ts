@@ -1,0 +1,96 @@
+/**
+ * The server of a test: real, on real sockets, with the services and hosts that test/vectors describe. Its services are modules in a
+ * folder of their own, as an administrator would write them.
+ * @module
+ */
+import fs from "node:fs/promises";
+import os from "node:os";
+import path from "node:path";
+import type { TestContext } from "node:test";
+import { loadConfiguration, type SessionServer, serve } from "../../src/index.ts";
+import { createLog } from "../../src/server/index.ts";
+
+/** A service of test/vectors: who may use it, and what it does with a stream. */
+export interface ServiceSetUp {
+  readonly name: string;
+  readonly allow: string;
+  /** `echo` gives back what it gets, and ends when its input ends; `say` says `text`. */
+  readonly does: "echo" | "say";
+  readonly text?: string;
+}
+
+/** What a server serves. */
+export interface SetUp {
+  readonly services: readonly ServiceSetUp[];
+  readonly hosts?: Readonly<Record<string, { readonly services: readonly ServiceSetUp[] }>>;
+}
+
+/** How it is served, where that matters to a test. */
+export interface Serving {
+  /** As in the configuration; a free port of 127.0.0.1 if left out. */
+  readonly listen?: string | { readonly url: string; readonly plaintext: boolean };
+  /** As in the configuration, such as `firstLine: "200ms"`. */
+  readonly limits?: Readonly<Record<string, unknown>>;
+}
+
+/** A running server. */
+export interface Served {
+  readonly server: SessionServer;
+  /** For `net.connect`. */
+  readonly at: { readonly host: string; readonly port: number } | { readonly path: string };
+  /** Reads another configuration. */
+  reload(setUp: SetUp): Promise<void>;
+}
+
+const ECHO =
+  'import { service } from "fived";\nexport default service("echo", (stream) => void stream.pipe(stream));\n';
+
+/** Serves until the test is over. */
+export async function serveSetUp(t: TestContext, setUp: SetUp, serving: Serving = {}): Promise<Served> {
+  const folder = await fs.mkdtemp(path.join(os.tmpdir(), "fived-conformance-"));
+  const configuration = async (wanted: SetUp) => {
+    const file = path.join(folder, "fived.yaml");
+    await fs.writeFile(file, await yaml(folder, wanted, serving)); // JSON is YAML
+    return await loadConfiguration(file, { state: path.join(folder, "state") });
+  };
+  const server = await serve(await configuration(setUp), { log: createLog({ level: "silent" }) });
+  t.after(async () => {
+    await server[Symbol.asyncDispose]();
+    await fs.rm(folder, { recursive: true, force: true });
+  });
+  return {
+    server,
+    at: target(server.addresses[0] ?? ""),
+    reload: async (wanted) => server.reload(await configuration(wanted)),
+  };
+}
+
+async function yaml(folder: string, setUp: SetUp, { listen = "tcp://127.0.0.1:0", limits = {} }: Serving) {
+  const hosts = Object.entries(setUp.hosts ?? {}).map(async ([name, host]) => {
+    return [name, { services: await services(folder, host.services) }] as const;
+  });
+  return JSON.stringify({
+    listen: typeof listen === "string" ? listen : [listen],
+    limits,
+    services: await services(folder, setUp.services),
+    hosts: Object.fromEntries(await Promise.all(hosts)),
+  });
+}
+
+async function services(folder: string, wanted: readonly ServiceSetUp[]) {
+  const entries = wanted.map(async ({ name, allow, does, text = "" }) => {
+    const file = path.join(folder, `${name}-${does}.ts`);
+    const say = `import { service } from "fived";\nexport default service("say", (stream) => void stream.write(${JSON.stringify(text)}));\n`;
+    await fs.writeFile(file, does === "echo" ? ECHO : say);
+    return [name, { module: file, allow: [allow] }] as const;
+  });
+  return Object.fromEntries(await Promise.all(entries));
+}
+
+/** An address as the server prints it, for `net.connect`. */
+function target(address: string): Served["at"] {
+  const unix = /^unix:(.*)$/.exec(address)?.[1];
+  if (unix !== undefined) return { path: unix };
+  const { hostname, port } = new URL(address);
+  return { host: hostname, port: Number(port) };
+}
