@@ -204,9 +204,7 @@ export class Conversation implements Receiver {
   #visible(word: string): Published | undefined {
     if (OUTCOMES.service[this.#place.state] !== "acts") return undefined;
     const registry = this.#place.registry();
-    const published = this.#virtualHost(registry)?.services.get(word.toLowerCase());
-    if (published === undefined || !registry.visible(published, this.#place.caller)) return undefined;
-    return published;
+    return registry.find(this.#virtualHost(registry), word, this.#place.caller);
   }
 
   #virtualHost(registry: Registry): VirtualHost | undefined {

@@ -78,7 +78,10 @@ test("who may see a service: anyone, everyone signed in, a user, a role; nobody 
 services: {}`,
   );
   const visible = (allow: readonly string[], caller: Partial<Caller>) =>
-    registry.visible({ name: "x", service: { word: "x", serve: () => "closed" }, allow }, { ...STRANGER, ...caller });
+    registry.visible(
+      { name: "x", service: { word: "x", serve: () => "closed" }, allow: new Set(allow) },
+      { ...STRANGER, ...caller },
+    );
   const cases: readonly (readonly [readonly string[], Partial<Caller>, boolean])[] = [
     [[], { user: "alice" }, false],
     [["anyone"], {}, true],

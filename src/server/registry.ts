@@ -23,7 +23,7 @@ export interface Published {
   readonly name: string;
   readonly service: Service;
   /** Users, roles, `anyone`, `everyone-signed-in`. */
-  readonly allow: readonly string[];
+  readonly allow: ReadonlySet<string>;
 }
 
 /** A host with services of its own. */
@@ -43,6 +43,11 @@ export interface Registry extends AsyncDisposable {
   readonly fingerprint: string;
   /** The host of that name; IP addresses, localhost and no name are the default host. Undefined for a name nobody configured. */
   host(name: string | undefined): VirtualHost | undefined;
+  /**
+   * The service of that name at a host, if the caller may use it. One that is forbidden costs the same work as one that is not there, so
+   * that no clock tells them apart (PROTOCOL §3.2).
+   */
+  find(host: VirtualHost | undefined, name: string, caller: Caller): Published | undefined;
   /** May the caller know of the service, and use it? */
   visible(published: Published, caller: Caller): boolean;
   /** What to show in a TLS handshake; for a name nobody configured the default host's. Never throws. */
@@ -92,7 +97,8 @@ async function publish(
     const { name, allow } = settings;
     const made = serviceOf(settings, options);
     // Awaiting what is there already would cost a turn for each of thousands.
-    published.set(name.toLowerCase(), { name, allow, service: made instanceof Promise ? await made : made });
+    const service = made instanceof Promise ? await made : made;
+    published.set(name.toLowerCase(), { name, allow: new Set(allow), service });
   }
   return published;
 }
@@ -118,6 +124,8 @@ function serviceOf(
   }
 }
 
+const NOBODY: ReadonlySet<string> = new Set();
+
 /** A certificate that ends within this time is worth a word when the server starts. */
 const ENDS_SOON_MS = 14 * 24 * 60 * 60 * 1_000;
 
@@ -130,6 +138,7 @@ class Snapshot implements Registry {
   readonly #contexts = new Map<string, SecureContext>();
   readonly #defaultContext: SecureContext;
   readonly #started: readonly Disposable[];
+  readonly #grants = new WeakMap<Caller, readonly string[]>();
 
   constructor(
     defaultHost: VirtualHost,
@@ -153,8 +162,13 @@ class Snapshot implements Registry {
     return host ?? (isDefaultHost(name) ? this.#defaultHost : undefined);
   }
 
+  find(host: VirtualHost | undefined, name: string, caller: Caller): Published | undefined {
+    const published = host?.services.get(name.toLowerCase());
+    return this.#mayUse(published?.allow ?? NOBODY, caller) ? published : undefined;
+  }
+
   visible({ allow }: Published, caller: Caller): boolean {
-    return allow.some((name) => this.#means(name, caller));
+    return this.#mayUse(allow, caller);
   }
 
   secureContextFor(servername: string | undefined): SecureContext {
@@ -166,14 +180,22 @@ class Snapshot implements Registry {
     for (const each of this.#started) each[Symbol.dispose]();
   }
 
-  /** Is the caller among those whom a name in `allow` means? */
-  #means(name: string, { user, roles }: Caller): boolean {
-    if (name === ANYONE) return true;
-    if (name === EVERYONE_SIGNED_IN) return user !== undefined;
-    const members = this.#roles.get(name);
+  #mayUse(allow: ReadonlySet<string>, caller: Caller): boolean {
+    return this.#grantsOf(caller).some((name) => allow.has(name));
+  }
+
+  /** Names in `allow` that mean the caller: as many for every service, however long its list is. */
+  #grantsOf(caller: Caller): readonly string[] {
+    const kept = this.#grants.get(caller);
+    if (kept !== undefined) return kept;
+    const { user, roles } = caller;
+    const grants = [ANYONE];
     // Where a role is defined nobody gets in by being called like it; one that is not defined has nobody (`group:` members come by AUTH).
-    if (members === undefined) return name === user;
-    return roles.includes(name) || (user !== undefined && members.has(user));
+    if (user !== undefined) grants.push(EVERYONE_SIGNED_IN, ...(this.#roles.has(user) ? [] : [user]));
+    for (const [role, members] of this.#roles)
+      if (roles.includes(role) || (user !== undefined && members.has(user))) grants.push(role);
+    this.#grants.set(caller, grants);
+    return grants;
   }
 
   #prepare({ name, group, certificate }: VirtualHost, log: Log): SecureContext {
