@@ -78,6 +78,22 @@ test("there is a change log, and it knows the version in package.json", () => {
   );
 });
 
+test("the lock file has every optional dependency, those of other platforms too", () => {
+  const { packages } = JSON.parse(fs.readFileSync(path.join(root, "package-lock.json"), "utf8"));
+  const locked: readonly (readonly [string, { readonly optionalDependencies?: object }])[] = Object.entries(packages);
+  const missing = locked.flatMap(([where, { optionalDependencies = {} }]) =>
+    Object.keys(optionalDependencies).filter(
+      (name) => !(`node_modules/${name}` in packages) && !(`${where}/node_modules/${name}` in packages),
+    ),
+  );
+  assert.ok(locked.length > 1, "looked at no package");
+  assert.deepEqual(
+    missing,
+    [],
+    "npm ci refuses a lock file without them; a registry that lacks them makes npm install leave them out",
+  );
+});
+
 /**
  * The codes that a node gives out: `code: "X"`, a type `code: "X" | "Y"`, `new FivedError("X", …)`, and the tables ERROR_CODES
  * (our own errors), Code (frames) and RefusalCode (lines).
