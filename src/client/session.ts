@@ -227,14 +227,16 @@ class BareSession implements ServiceOpener {
     const requests = asked(service, host);
     const wait = this.#options.pipeline === false;
     if (!wait) duplex.attach(channel);
-    expectReplies(channel, requests, (answer) => {
-      if (answer.type === "refused") {
+    expectReplies(
+      channel,
+      requests,
+      (answer) => {
+        if (answer.type === "accepted") return void duplex.emit("connect");
         duplex.destroy(answer.error);
-        return channel.reset(Code.CANCEL);
-      }
-      if (wait) duplex.attach(channel);
-      duplex.emit("connect");
-    });
+        channel.reset(Code.CANCEL);
+      },
+      wait ? (rest) => duplex.attach(channel, rest) : undefined,
+    );
     for (const { text } of requests) channel.write(encodeLine(text));
   }
 

@@ -4,7 +4,7 @@
  * @module
  */
 import type { Writable } from "node:stream";
-import { isScratch, type Slab, slabOf } from "./memory.ts";
+import { isScratch, SLAB_BYTES, type Slab, slabOf, takeSlab } from "./memory.ts";
 
 /** Pieces up to this size are put together: copying them is cheaper than another vector entry. */
 const SMALL_BYTES = 2_048;
@@ -73,11 +73,42 @@ export class Outlet {
     this.#write(pieces, held, bytes);
   }
 
+  /**
+   * Gives what was gathered to the socket in one piece, a slab of it at the most: for TLS, which encrypts one piece where it lies, but
+   * would put several together in memory that it has to ask for.
+   */
+  flushAsOne(): void {
+    if (this.#pieces.length < 2 || this.#bytes <= SMALL_BYTES) return this.flush();
+    const slab = takeSlab();
+    let bytes = 0;
+    let at = 0;
+    for (
+      let piece = this.#pieces[0];
+      piece !== undefined && bytes + piece.length <= SLAB_BYTES;
+      piece = this.#pieces[++at]
+    ) {
+      slab.bytes.set(piece, bytes);
+      bytes += piece.length;
+    }
+    if (at === 0) {
+      slab.release();
+      return this.flush(this.#pieces[0]?.length); // one piece larger than a slab
+    }
+    this.#pieces.splice(0, at);
+    this.#bytes -= bytes;
+    if (this.#bytes === 0) this.#letGo();
+    this.#write([slab.bytes.subarray(0, bytes)], [slab], bytes);
+  }
+
+  #letGo(): void {
+    for (const slab of this.#held) slab.release();
+    this.#held = [];
+  }
+
   /** A copy of the first octets, which leave what is gathered. */
   #cut(bytes: number): Uint8Array {
     const all = Buffer.concat(this.#pieces, this.#bytes);
-    for (const slab of this.#held) slab.release();
-    this.#held = [];
+    this.#letGo();
     this.#pieces = [all.subarray(bytes)];
     this.#bytes -= bytes;
     return all.subarray(0, bytes);
@@ -102,9 +133,8 @@ export class Outlet {
 
   /** Drops what was gathered. */
   drop(): void {
-    for (const slab of this.#held) slab.release();
+    this.#letGo();
     this.#pieces = [];
-    this.#held = [];
     this.#bytes = 0;
   }
 }

@@ -423,12 +423,12 @@ class Connection implements Reader {
    */
   #write(): void {
     if (!(this.#socket instanceof TLSSocket)) return this.outlet.flush();
+    if (this.outlet.writing) return; // Node would put it together with what comes next, in memory of its own
     const now = performance.now();
     if (now - this.#flushedAt > BURST_IDLE_MS) this.#record = 0;
     this.#flushedAt = now;
     const bytes = BURST_RECORDS[this.#record];
-    if (bytes === undefined) return this.outlet.flush();
-    if (this.outlet.writing) return; // else Node would join the records
+    if (bytes === undefined) return this.outlet.flushAsOne();
     this.#record++;
     this.outlet.flush(bytes);
   }

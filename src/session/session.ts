@@ -536,14 +536,17 @@ export class Session {
   /** Ends the session at both ends; streams that are open are lost. */
   end(code: number, reason: string, now: number): void {
     this.#now = now;
-    if (this.#ended === undefined) this.#fault(code, reason);
+    if (this.#ended !== undefined) return;
+    // What streams have said of their own end is still said: it may be all that the peer waits for.
+    for (let best = this.#best; best !== undefined && this.#speakControl(best); best = this.#best);
+    this.#fault(code, reason);
   }
 
   /** Closes one connection; the session stays if it retains. */
   disconnect(id: number, code: number, reason: string, now: number): void {
     this.#now = now;
     const connection = this.#connections.get(id);
-    if (connection !== undefined) this.#disconnect(connection, code, reason);
+    if (connection !== undefined && this.#ended === undefined) this.#disconnect(connection, code, reason);
   }
 
   /** Other limits from now on (a user was recognised): larger ones only. */
