@@ -29,7 +29,16 @@ if (!existsSync(main)) {
   fail(`Cannot start: ${main} is missing; build it with "npm run build"`);
 } else if (Number.parseInt(process.versions.node, 10) >= NODE_MAJOR_MIN) {
   const program = await import(new URL("../dist/cli/main.js", import.meta.url).href);
-  process.exitCode = await program.main(process.argv.slice(2));
+  // Until it is known how it ended it is a failure: Node ends when nothing is left to wait for, even if a promise still is.
+  process.exitCode = EXIT_OWN_FAILURE;
+  const unsettled = (status) => {
+    if (status === EXIT_OWN_FAILURE) fail("Internal error: it ended without saying how; report this");
+  };
+  process.once("exit", unsettled);
+  program.main(process.argv.slice(2)).then((status) => {
+    process.off("exit", unsettled);
+    process.exitCode = status;
+  });
 } else {
   const runtime = pinnedRuntime();
   if (runtime === undefined) {

@@ -19,6 +19,7 @@ import { Code, encodeLine } from "../wire/index.ts";
 import { Admission, isLoopback } from "./admission.ts";
 import type { Configuration, ListenSettings } from "./config.ts";
 import { Conversation } from "./conversation.ts";
+import { EmptyRecords } from "./empty-records.ts";
 import { type Endpoint, endpointText } from "./endpoint.ts";
 import type { Log } from "./log.ts";
 import { createLog } from "./log.ts";
@@ -77,6 +78,7 @@ class Daemon implements SessionServer {
   /** Connections that carry no session: still talking, or a service's own. */
   readonly #bare = new Set<Socket>();
   readonly #idle = new Set<() => void>();
+  readonly #emptyRecords = new EmptyRecords();
   #configuration: Configuration;
   #registry: Registry;
   #listeners: Listener[] = [];
@@ -250,6 +252,7 @@ class Daemon implements SessionServer {
     secured.once("secure", () => {
       clearTimeout(timer);
       if (secured.alpnProtocol !== ALPN) return failed(new Error(`no ALPN ${ALPN}`));
+      this.#emptyRecords.watch(secured, socket, () => failed(new Error("too many records without data")));
       this.#converse(reception, "secure", new BareChannel(secured), NOTHING);
     });
   }

@@ -28,6 +28,7 @@ export async function main([verb, ...rest]) {
   if (verb === "copy") await pipeline(process.stdin, process.stdout);
   if (verb === "stderr") console.error("to the standard error");
   if (verb === "status") return Number(rest[0]);
+  if (verb === "lost") await new Promise(() => {});
   if (verb === "die") process.kill(process.pid, rest[0]);
   if (verb === "die" || verb === "sleep") await new Promise(() => setInterval(() => {}, 1000));
   if (verb === "hear") {
@@ -88,6 +89,12 @@ test("when a signal ends the program it ends the launcher too", async () => {
   for (const signal of ["SIGTERM", "SIGKILL", "SIGABRT"] as const) {
     assert.deepEqual(await ended(await launch(["die", signal])), { code: null, signal });
   }
+});
+
+test("a program that waits for what never comes ends as a failure, and says so", async () => {
+  const child = await launch(["lost"]);
+  assert.equal(await text(child.stderr), "fived: Internal error: it ended without saying how; report this\n");
+  assert.deepEqual(await ended(child), { code: 255, signal: null });
 });
 
 test("without a pinned runtime the launcher says in one line what to install", async () => {
