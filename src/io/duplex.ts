@@ -8,6 +8,11 @@ import type { Channel } from "./channel.ts";
 import { FivedError } from "./errors.ts";
 
 /**
+ * What may lie in our buffer unread and yet be replaced by new credit: else a stream that nobody reads would cost more than its credit.
+ */
+const UNREAD_BYTES = 16 * 1_024;
+
+/**
  * A channel seen as a stream: back pressure and half-close both ways, a reset as a {@link FivedError}. When the peer says that the whole
  * stream is over, the Duplex closes once it was read to its end, even if its user would have liked to write more.
  */
@@ -17,11 +22,12 @@ export class ChannelDuplex extends Duplex {
   #early: (() => void) | undefined;
   /** Octets pushed into our buffer and not yet read by the user: no credit is given for them. */
   #unread = 0;
-  #continue: (() => void) | undefined;
+  /** Ends the write that is waiting, for credit or for a channel. */
+  #continue: ((error?: Error | null) => void) | undefined;
   #over = false;
 
   constructor() {
-    super({ allowHalfOpen: true });
+    super({ allowHalfOpen: true, readableHighWaterMark: UNREAD_BYTES });
   }
 
   /**
@@ -42,8 +48,10 @@ export class ChannelDuplex extends Duplex {
     };
     if (first !== undefined && first.length > 0) this.#take(first);
     const early = this.#early;
+    if (early === undefined) return;
     this.#early = undefined;
-    early?.();
+    this.#continue = undefined;
+    early();
   }
 
   #take(bytes: Uint8Array): void {
@@ -52,10 +60,10 @@ export class ChannelDuplex extends Duplex {
     else this.#unread += bytes.length;
   }
 
-  #goOn(): void {
+  #goOn(error: Error | null = null): void {
     const go = this.#continue;
     this.#continue = undefined;
-    go?.();
+    go?.(error);
   }
 
   #closed(code: number): void {
@@ -78,6 +86,7 @@ export class ChannelDuplex extends Duplex {
   override _write(chunk: Buffer, _encoding: BufferEncoding, done: (error?: Error | null) => void): void {
     if (this.#channel === undefined && !this.#over) {
       this.#early = () => this._write(chunk, _encoding, done);
+      this.#continue = done;
       return;
     }
     if (this.#over || this.#channel?.write(chunk) === true) return done();
@@ -87,6 +96,7 @@ export class ChannelDuplex extends Duplex {
   override _final(done: (error?: Error | null) => void): void {
     if (this.#channel === undefined && !this.#over) {
       this.#early = () => this._final(done);
+      this.#continue = done;
       return;
     }
     if (!this.#over) this.#channel?.end();
@@ -99,11 +109,7 @@ export class ChannelDuplex extends Duplex {
     this.#over = true;
     if (!peaceful) this.#channel?.reset(Code.CANCEL);
     this.#channel?.forget();
-    // Whoever waits for a write to be done has waited long enough.
-    const early = this.#early;
-    this.#early = undefined;
-    early?.();
-    this.#goOn();
+    this.#goOn(error); // whoever waits for a write to be done has waited long enough
     done(error);
   }
 }
