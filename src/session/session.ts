@@ -427,7 +427,8 @@ export class Session {
     const stream = this.#streams.get(id);
     if (stream === undefined || this.#ended !== undefined) return 0;
     const room = stream.sendable(now);
-    if (room > 0) return room;
+    // A stream that will never take more is not woken: it would be woken without end.
+    if (room > 0 || stream.dead || stream.ending !== "open") return room;
     stream.wanting = true;
     if (stream.dribbleAt < Number.POSITIVE_INFINITY) this.#dribbling.add(stream);
     return 0;
@@ -470,6 +471,7 @@ export class Session {
     if (stream.ending === "sent" && whole && !stream.finished) this.#kill(stream, Code.NO_ERROR);
     if (stream.ending !== "open") return;
     stream.ending = "due";
+    stream.wanting = false;
     this.#schedule.add(stream, now);
   }
 
@@ -777,7 +779,7 @@ export class Session {
     if (this.#ended !== undefined) return;
     this.#die(stream);
     // "I read no more" makes sense only behind an end of its own (PROTOCOL §8.3).
-    this.#emit({ type: "reset", stream: id, code: code === Code.NO_ERROR && !stream.finished ? Code.CANCEL : code });
+    this.#tellReset(stream, code === Code.NO_ERROR && !stream.finished ? Code.CANCEL : code);
   }
 
   #applyGoAway(lastStream: number, code: number, reason: string): void {
@@ -789,7 +791,7 @@ export class Session {
     for (const stream of this.#streams.values()) {
       if (stream.openedByPeer || stream.id <= lastStream || stream.over) continue;
       this.#die(stream);
-      this.#emit({ type: "reset", stream: stream.id, code: Code.REFUSED });
+      this.#tellReset(stream, Code.REFUSED);
     }
   }
 
@@ -1062,7 +1064,12 @@ export class Session {
     this.#die(stream);
     this.#bury(stream.id, stream.granted - stream.received);
     this.#control({ type: "reset", stream: stream.id, code });
-    if (how === "aloud") this.#emit({ type: "reset", stream: stream.id, code });
+    if (how === "aloud") this.#tellReset(stream, code);
+  }
+
+  /** Tells the application, unless it is done with the stream. */
+  #tellReset(stream: Stream, code: number): void {
+    if (!stream.forgotten) this.#emit({ type: "reset", stream: stream.id, code });
   }
 
   /** The peer makes us reset: that costs it what its own resets cost (R02). */

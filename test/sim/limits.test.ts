@@ -574,6 +574,18 @@ test("a session that is parked, flooded or full never asks to be woken at once",
   crumbs.room(0).pass(50_000);
 });
 
+test("F03 a stream that ends while it waits for more than crumbs is not woken without end", () => {
+  const peer = new Peer().greet().say(open(1, 10)).acknowledge();
+  feed(peer, 1);
+  peer.say({ type: "credit", stream: 1, limit: 11 });
+  assert.equal(peer.session.sendable(1, peer.now), 0);
+  peer.session.finish(1, peer.now);
+  assert.equal(peer.session.sendable(1, peer.now), 0);
+  peer.pass(1_000);
+  assert.equal(peer.told("writable").length, 0);
+  assert.ok(peer.frames("data").some(({ fin }) => fin));
+});
+
 test("received octets are acknowledged after 50 ms, or at once when a quarter of the window has come", () => {
   const peer = new Peer().greet().say(open(1)).pass(100).forget();
   peer.say(data(1, 0, 10)).pass(49);
