@@ -536,6 +536,7 @@ const states: Record<string, (forgotten: boolean) => { peer: Peer; at: number }[
   closed: (forgotten) => {
     const both = finished(opened().say(data(1, 3, "", true)));
     if (forgotten) both.session.forget(1, both.now);
+    both.drain();
     const passedOver = new Peer().greet().say(open(3));
     return [
       { peer: both, at: 3 },
