@@ -226,6 +226,7 @@ class BareSession implements ServiceOpener {
     const channel = new BareChannel(socket);
     const requests = asked(service, host);
     const wait = this.#options.pipeline === false;
+    for (const { text } of requests) channel.write(encodeLine(text));
     if (!wait) duplex.attach(channel);
     expectReplies(
       channel,
@@ -237,7 +238,6 @@ class BareSession implements ServiceOpener {
       },
       wait ? (rest) => duplex.attach(channel, rest) : undefined,
     );
-    for (const { text } of requests) channel.write(encodeLine(text));
   }
 
   join(service: string, to: Splice, answered: (error: FivedError | undefined) => void): void {

@@ -36,14 +36,22 @@ const NOT_FOUND = "no such service";
 
 /** How long a conversation waits. */
 export interface Deadlines {
-  /** For its first line: whoever says nothing is not asked to hurry, but to leave (abuse case L01). */
-  readonly firstLineMs: number;
-  /** For each further one: a person may be typing. */
+  /** For each line but the first: a person may be typing. */
   readonly betweenLinesMs: number;
   /** For a request that is granted, all refused ones together: else a line now and then would hold a place at the door for ever. */
   readonly unauthenticated: { readonly timeMs: number };
   /** For the peer to take what was said: else answers that nobody reads would be kept as long as the peer likes (abuse case L10). */
   readonly stallMs: number;
+}
+
+/** A service in use: a right that is withdrawn cuts what was opened with it (PROTOCOL §4.11). */
+export interface Use {
+  /** In the spelling of the configuration. */
+  readonly service: string;
+  readonly host: string | undefined;
+  readonly caller: Caller;
+  /** Ends it at once. */
+  withdraw(): void;
 }
 
 /** What a conversation needs from where it takes place. */
@@ -54,6 +62,10 @@ export interface Place {
   /** Host in force at the start: the one that SNI named, or the one of the session. */
   readonly host: string | undefined;
   readonly deadlines: Deadlines;
+  /** When its first line has to be there: whoever says nothing is not asked to hurry, but to leave (abuse case L01). By performance.now(). */
+  readonly firstLineBy: number;
+  /** The services of the server that are in use. */
+  readonly uses: Set<Use>;
   /** Services as they are configured now. */
   registry(): Registry;
   /** The first request was accepted: the connection has shown what it is for. */
@@ -64,8 +76,11 @@ export interface Place {
   settled(): void;
 }
 
-/** One conversation, from its first line to its end. */
-export class Conversation implements Receiver {
+/**
+ * One conversation, from its first line to its end. To its channel it is the receiver, to the service that answers it is the talk: there
+ * are as many of them as there are streams, and one object is all each needs.
+ */
+export class Conversation implements Receiver, Talk, Directory, Use {
   readonly #channel: Channel;
   readonly #place: Place;
   readonly #lines = new LineReader();
@@ -84,6 +99,8 @@ export class Conversation implements Receiver {
   #over = false;
   #deadline: NodeJS.Timeout | undefined;
   #stall: NodeJS.Timeout | undefined;
+  #service = "";
+  #args: readonly string[] = NO_ARGS;
   #abort: AbortController | undefined;
 
   constructor(channel: Channel, place: Place) {
@@ -143,6 +160,7 @@ export class Conversation implements Receiver {
     this.#over = true;
     this.#abort?.abort();
     this.#onDrained?.();
+    this.#useIsOver();
     if (!this.#held) this.#settle();
     // While a service is still connecting, its slot is taken: a slot is free only when the back end is gone (abuse case R01).
     if (!this.#answering) this.#channel.forget();
@@ -165,8 +183,9 @@ export class Conversation implements Receiver {
   /** The next line has to come in time, however many octets of it trickle in. */
   #await(): void {
     if (this.#deadline !== undefined) return;
-    const { firstLineMs, betweenLinesMs } = this.#place.deadlines;
-    const ms = Math.min(this.#spoken ? betweenLinesMs : firstLineMs, this.#grantedBy - performance.now());
+    const now = performance.now();
+    const lineBy = this.#spoken ? now + this.#place.deadlines.betweenLinesMs : this.#place.firstLineBy;
+    const ms = Math.min(lineBy, this.#grantedBy) - now;
     this.#deadline = setTimeout(() => this.#refuseAndLeave(408, "no request came in time"), ms);
     this.#deadline.unref();
   }
@@ -197,7 +216,12 @@ export class Conversation implements Receiver {
     if (outcome !== "acts") return this.#refuseAndLeave(outcome, "TLS first");
     const published = this.#visible(word);
     if (published === undefined) return this.#refuseAndLeave(404, NOT_FOUND);
-    this.#serve(published.service, published.name, []);
+    this.#place.uses.add(this);
+    this.#serve(published.service, published.name, NO_ARGS);
+  }
+
+  #useIsOver(): void {
+    this.#place.uses.delete(this);
   }
 
   /** A service the caller may use; a forbidden one is like none at all. */
@@ -213,10 +237,11 @@ export class Conversation implements Receiver {
 
   #serve(service: Service, word: string, args: readonly string[]): void {
     this.#answering = true;
-    const talk = this.#talk(word, args);
+    this.#service = word;
+    this.#args = args;
     let answer: Next | Promise<Next>;
     try {
-      answer = service.serve(talk);
+      answer = service.serve(this);
     } catch (error) {
       return this.#failed(word, error);
     }
@@ -235,6 +260,7 @@ export class Conversation implements Receiver {
 
   #become(next: Next): void {
     this.#answering = false;
+    if (next !== "bytes") this.#useIsOver();
     if (this.#over && next !== "bytes") return this.#channel.forget();
     switch (next) {
       case "lines":
@@ -291,38 +317,65 @@ export class Conversation implements Receiver {
 
   // ---- what a service sees
 
-  #talk(service: string, args: readonly string[]): Talk {
-    const conversation = this;
-    const channel = this.#channel;
-    return {
-      caller: this.#place.caller,
-      host: this.#host,
-      service,
-      args,
-      directory: this.#directory,
-      get unread() {
-        return conversation.#lines.buffered;
-      },
-      get signal() {
-        conversation.#abort ??= new AbortController();
-        if (conversation.#over) conversation.#abort.abort();
-        return conversation.#abort.signal;
-      },
-      say: (lines) => {
-        this.#granted();
-        return this.#say(lines);
-      },
-      drained: () => this.#drained(),
-      accept: () => {
-        this.#granted();
-        this.#place.accepted();
-        // Our clients do not wait for it: it travels with the service's first octets, if those come at once.
-        this.#say("+ SUCCESS", "soon");
-      },
-      refuse: (code, text) => void this.#say(`- ${code} ${text}`),
-      splice: (to: Splice) => channel.splice(to, this.#lines.rest()),
-      stream: () => this.#stream(),
-    };
+  get caller(): Caller {
+    return this.#place.caller;
+  }
+
+  get host(): string | undefined {
+    return this.#host;
+  }
+
+  get service(): string {
+    return this.#service;
+  }
+
+  get args(): readonly string[] {
+    return this.#args;
+  }
+
+  get directory(): Directory {
+    return this;
+  }
+
+  get unread(): number {
+    return this.#lines.buffered;
+  }
+
+  get signal(): AbortSignal {
+    this.#abort ??= new AbortController();
+    if (this.#over) this.#abort.abort();
+    return this.#abort.signal;
+  }
+
+  say(lines: string): boolean {
+    this.#granted();
+    return this.#say(lines);
+  }
+
+  accept(): void {
+    this.#granted();
+    this.#place.accepted();
+    // Our clients do not wait for it: it travels with the service's first octets, if those come at once.
+    this.#say("+ SUCCESS", "soon");
+  }
+
+  refuse(code: RefusalCode, text: string): void {
+    this.#say(`- ${code} ${text}`);
+  }
+
+  splice(to: Splice): void {
+    to.output.once("close", () => this.#useIsOver());
+    this.#channel.splice(to, this.#lines.rest());
+  }
+
+  stream(): Duplex {
+    const stream = this.#channel.duplex(this.#lines.rest());
+    stream.once("close", () => {
+      this.#over = true;
+      this.#useIsOver();
+      this.#abort?.abort();
+    });
+    return stream;
   }
 
   /** A list was given, or a `+`: whoever asks for something real may take his time from now on. */
@@ -330,31 +383,22 @@ export class Conversation implements Receiver {
     this.#grantedBy = Number.POSITIVE_INFINITY;
   }
 
-  #stream(): Duplex {
-    const stream = this.#channel.duplex(this.#lines.rest());
-    stream.once("close", () => {
-      this.#over = true;
-      this.#abort?.abort();
-    });
-    return stream;
+  withdraw(): void {
+    this.#channel.reset(Code.DENIED);
   }
 
-  get #directory(): Directory {
-    return {
-      names: () => this.#names(),
-      find: (name) => builtInWord(name) ?? this.#visible(name)?.name,
-      enter: (name) => this.#enter(name),
-    };
+  find(name: string): string | undefined {
+    return builtInWord(name) ?? this.#visible(name)?.name;
   }
 
-  *#names(): Iterable<string> {
+  *names(): Iterable<string> {
     if (OUTCOMES.service[this.#place.state] !== "acts") return; // what may not be used is not shown
     const registry = this.#place.registry();
     const services = this.#virtualHost(registry)?.services.values() ?? [];
     for (const published of services) if (registry.visible(published, this.#place.caller)) yield published.name;
   }
 
-  #enter(name: string): "entered" | "unknown" | "misdirected" {
+  enter(name: string): "entered" | "unknown" | "misdirected" {
     const registry = this.#place.registry();
     const target = registry.host(name);
     if (target === undefined) return "unknown";
@@ -365,7 +409,7 @@ export class Conversation implements Receiver {
     return "entered";
   }
 
-  #drained(): Promise<void> {
+  taken(): Promise<void> {
     return new Promise((resolve, reject) => {
       this.#onDrained = () => {
         if (this.#over) reject(new FivedError("ABORTED", "Cannot go on: the peer is gone"));
@@ -377,3 +421,5 @@ export class Conversation implements Receiver {
 }
 
 const CRLF = encodeLine("");
+
+const NO_ARGS: readonly string[] = [];

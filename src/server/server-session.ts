@@ -6,7 +6,7 @@ import type { Socket } from "node:net";
 import { type Channel, type FrameBudget, SessionPump } from "../io/index.ts";
 import type { SessionLimits } from "../session/index.ts";
 import { Code } from "../wire/index.ts";
-import { Conversation, type Deadlines, type Place } from "./conversation.ts";
+import { Conversation, type Deadlines, type Place, type Use } from "./conversation.ts";
 import type { Log } from "./log.ts";
 import type { Registry } from "./registry.ts";
 import type { Caller } from "./service.ts";
@@ -18,6 +18,8 @@ export interface SessionSetting {
   readonly log: Log;
   readonly limits: SessionLimits;
   readonly deadlines: Deadlines;
+  /** The services of the server that are in use. */
+  readonly uses: Set<Use>;
   /** Small frames, shared with the server's other sessions. */
   readonly budget: FrameBudget;
   /** Back ends of one session that may be connecting at once (abuse case R04). */
@@ -63,6 +65,8 @@ export class ServerSession {
       log: setting.log,
       host: setting.host,
       deadlines: setting.deadlines,
+      firstLineBy: Number.POSITIVE_INFINITY, // it came with the OPEN
+      uses: setting.uses,
       registry: setting.registry,
       accepted: () => {},
       become: () => {}, // the table of words lets no stream become "tls" or "frames"

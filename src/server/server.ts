@@ -18,7 +18,7 @@ import { ANONYMOUS_LIMITS, type SessionLimits } from "../session/index.ts";
 import { Code, encodeLine } from "../wire/index.ts";
 import { Admission, isLoopback } from "./admission.ts";
 import type { Configuration, ListenSettings } from "./config.ts";
-import { Conversation } from "./conversation.ts";
+import { Conversation, type Use } from "./conversation.ts";
 import { EmptyRecords } from "./empty-records.ts";
 import { type Endpoint, endpointText } from "./endpoint.ts";
 import type { Log } from "./log.ts";
@@ -41,7 +41,10 @@ export interface SessionServer extends AsyncDisposable {
   readonly addresses: readonly string[];
   /** Fingerprint of its key, as `known_hosts` tools print it. */
   readonly fingerprint: string;
-  /** Other services, hosts, roles, certificates and addresses from now on; streams that are open go on untouched. */
+  /**
+   * Other services, hosts, roles, certificates and addresses from now on. A stream that its caller could not open any more is cut; all
+   * others go on untouched.
+   */
   reload(configuration: Configuration): Promise<void>;
   /** Takes no more connections and streams; idle sessions end at once, streams have `graceMs` to end. Resolves when all is over. */
   drain(graceMs?: number): Promise<void>;
@@ -79,6 +82,8 @@ class Daemon implements SessionServer {
   readonly #bare = new Set<Socket>();
   readonly #idle = new Set<() => void>();
   readonly #emptyRecords = new EmptyRecords();
+  readonly #uses = new Set<Use>();
+  #draining = false;
   #configuration: Configuration;
   #registry: Registry;
   #listeners: Listener[] = [];
@@ -123,6 +128,7 @@ class Daemon implements SessionServer {
     this.#registry = registry;
     this.#budget = new FrameBudget(configuration.limits.framesPerSecond);
     this.#admission.limits = configuration.limits.unauthenticated;
+    for (const use of [...this.#uses]) if (!isAllowed(registry, use)) use.withdraw();
     await before[Symbol.asyncDispose]();
   }
 
@@ -144,6 +150,7 @@ class Daemon implements SessionServer {
   }
 
   #close(): void {
+    this.#draining = true;
     for (const listener of this.#listeners) listener.server.close();
     this.#listeners = [];
   }
@@ -205,10 +212,13 @@ class Daemon implements SessionServer {
   /** TLS or lines: the first octet tells. */
   #sniff(reception: Reception): void {
     const { socket } = reception;
+    const { firstLineMs } = this.#configuration.limits;
+    const firstLineBy = performance.now() + firstLineMs;
     const begin = (first: Buffer): void => {
       done();
       socket.pause();
-      if (first[0] !== TLS_HANDSHAKE) return this.#converse(reception, reception.plain, new BareChannel(socket), first);
+      if (first[0] !== TLS_HANDSHAKE)
+        return this.#converse(reception, new BareChannel(socket), { state: reception.plain, firstLineBy, first });
       socket.unshift(first);
       this.#secure(reception);
     };
@@ -219,7 +229,7 @@ class Daemon implements SessionServer {
       channel.write(encodeLine("- 408 no request came in time"));
       channel.close();
     };
-    const timer = setTimeout(stop, this.#configuration.limits.firstLineMs);
+    const timer = setTimeout(stop, firstLineMs);
     const done = (): void => {
       clearTimeout(timer);
       this.#idle.delete(stop);
@@ -253,11 +263,13 @@ class Daemon implements SessionServer {
       clearTimeout(timer);
       if (secured.alpnProtocol !== ALPN) return failed(new Error(`no ALPN ${ALPN}`));
       this.#emptyRecords.watch(secured, socket, () => failed(new Error("too many records without data")));
-      this.#converse(reception, "secure", new BareChannel(secured), NOTHING);
+      const firstLineBy = performance.now() + this.#configuration.limits.firstLineMs;
+      this.#converse(reception, new BareChannel(secured), { state: "secure", firstLineBy, first: NOTHING });
     });
   }
 
-  #converse(reception: Reception, state: ConversationState, channel: BareChannel, first: Uint8Array): void {
+  #converse(reception: Reception, channel: BareChannel, { state, firstLineBy, first }: Beginning): void {
+    if (this.#draining) return channel.close(); // its handshake was under way when the door was shut
     const { socket } = channel;
     const caller: Caller = {
       session: reception.session,
@@ -278,6 +290,8 @@ class Daemon implements SessionServer {
       log: this.#log,
       host: named,
       deadlines: this.#configuration.limits,
+      firstLineBy,
+      uses: this.#uses,
       registry: () => this.#registry,
       accepted: () => reception.leave(),
       settled: () => this.#idle.delete(stop),
@@ -301,6 +315,7 @@ class Daemon implements SessionServer {
       budget: this.#budget,
       pendingOpens: this.#configuration.limits.pendingOpens,
       deadlines: this.#configuration.limits,
+      uses: this.#uses,
       retain: process.env["FIVED_BENCH_RETAIN"] === "1",
       registry: () => this.#registry,
       ended: () => {
@@ -324,7 +339,20 @@ interface Reception {
   readonly plain: ConversationState;
 }
 
+/** How a conversation on a connection begins. */
+interface Beginning {
+  readonly state: ConversationState;
+  readonly firstLineBy: number;
+  /** Octets that were read already. */
+  readonly first: Uint8Array;
+}
+
 const NOTHING = new Uint8Array(0);
+
+/** Could the caller begin the same now? */
+function isAllowed(registry: Registry, { service, host, caller }: Use): boolean {
+  return registry.find(registry.host(host), service, caller) !== undefined;
+}
 
 function sessionLimits({ limits, sessions }: Configuration): SessionLimits {
   return {

@@ -48,10 +48,10 @@ export interface Talk {
   readonly unread: number;
   /** Aborted when the conversation's stream or connection is gone. */
   readonly signal: AbortSignal;
-  /** Says one or several lines (CRLF between them); the last CRLF is added. False asks to wait for {@link Talk.drained}. */
+  /** Says one or several lines (CRLF between them); the last CRLF is added. False asks to wait for {@link Talk.taken}. */
   say(lines: string): boolean;
-  /** Resolves when more may be said; rejects when the conversation is gone. */
-  drained(): Promise<void>;
+  /** Resolves when what was said is taken and more may be said; rejects when the conversation is gone. */
+  taken(): Promise<void>;
   /** Says `+ SUCCESS`: from here on the bytes belong to the service. */
   accept(): void;
   /** Says `- code text`. What the conversation becomes is still the return value of {@link Service.serve}. */

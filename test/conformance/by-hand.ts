@@ -228,6 +228,10 @@ export class Frames {
   readonly #resets = new Map<number, PromiseWithResolvers<number>>();
   /** What the server has said of itself, once it has. */
   readonly settings = Promise.withResolvers<ReadonlyMap<number, number>>();
+  /** The server's GOAWAY, when it has come. */
+  readonly goaway = Promise.withResolvers<{ readonly lastStream: number; readonly code: number }>();
+  /** The code of the server's END, once it has come. */
+  ended: number | undefined;
   /** Position behind the server's last frame, and behind ours. */
   received = 0;
   sent = 0;
@@ -292,6 +296,8 @@ export class Frames {
     assert.equal(frame.seq === 0, frame.type === "settings" && this.received === 0, "the first frame is SETTINGS");
     this.received += frame.size;
     if (frame.type === "settings") this.settings.resolve(frame.entries);
+    if (frame.type === "goaway") this.goaway.resolve({ lastStream: frame.lastStream, code: frame.code });
+    if (frame.type === "end") this.ended = frame.code;
     if (frame.type === "data") {
       const ear = this.stream(frame.stream);
       ear.hear(frame.payload);

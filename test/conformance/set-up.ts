@@ -8,6 +8,7 @@ import os from "node:os";
 import path from "node:path";
 import type { TestContext } from "node:test";
 import { loadConfiguration, type SessionServer, serve } from "../../src/index.ts";
+import { ownCertificate } from "../../src/server/certificate.ts";
 import { createLog } from "../../src/server/index.ts";
 
 /** A service of test/vectors: who may use it, and what it does with a stream. */
@@ -19,10 +20,16 @@ export interface ServiceSetUp {
   readonly text?: string;
 }
 
+/** A virtual host; with `apart` it has a certificate of its own, and is in no other host's group. */
+export interface HostSetUp {
+  readonly services: readonly ServiceSetUp[];
+  readonly apart?: true;
+}
+
 /** What a server serves. */
 export interface SetUp {
   readonly services: readonly ServiceSetUp[];
-  readonly hosts?: Readonly<Record<string, { readonly services: readonly ServiceSetUp[] }>>;
+  readonly hosts?: Readonly<Record<string, HostSetUp>>;
 }
 
 /** How it is served, where that matters to a test. */
@@ -67,7 +74,8 @@ export async function serveSetUp(t: TestContext, setUp: SetUp, serving: Serving 
 
 async function yaml(folder: string, setUp: SetUp, { listen = "tcp://127.0.0.1:0", limits = {} }: Serving) {
   const hosts = Object.entries(setUp.hosts ?? {}).map(async ([name, host]) => {
-    return [name, { services: await services(folder, host.services) }] as const;
+    const tls = host.apart === true ? { tls: await certificate(folder, name) } : {};
+    return [name, { services: await services(folder, host.services), ...tls }] as const;
   });
   return JSON.stringify({
     listen: typeof listen === "string" ? listen : [listen],
@@ -85,6 +93,13 @@ async function services(folder: string, wanted: readonly ServiceSetUp[]) {
     return [name, { module: file, allow: [allow] }] as const;
   });
   return Object.fromEntries(await Promise.all(entries));
+}
+
+/** A certificate for one name; the same each time in one folder. */
+async function certificate(folder: string, name: string) {
+  const state = path.join(folder, name);
+  await ownCertificate(state, [name]);
+  return { certificate: path.join(state, "host.pem"), key: path.join(state, "host.key") };
 }
 
 /** An address as the server prints it, for `net.connect`. */

@@ -56,7 +56,7 @@ export class FakeTalk implements Talk {
     return true;
   }
 
-  async drained(): Promise<void> {}
+  async taken(): Promise<void> {}
 
   accept(): void {
     this.said.push("+ SUCCESS");

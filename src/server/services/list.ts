@@ -40,7 +40,7 @@ async function sayNames(talk: Talk, name: string | undefined): Promise<void> {
   for (const each of allNames(talk)) {
     piece += `${each}\r\n`;
     if (piece.length < PIECE_BYTES) continue;
-    if (!talk.say(piece.slice(0, -2))) await talk.drained();
+    if (!talk.say(piece.slice(0, -2))) await talk.taken();
     piece = "";
   }
   talk.say(piece);
