@@ -349,9 +349,10 @@ interface Beginning {
 
 const NOTHING = new Uint8Array(0);
 
-/** Could the caller begin the same now? */
+/** A right that was withdrawn ends what was begun with it; a service that is no longer offered lets those finish who are there. */
 function isAllowed(registry: Registry, { service, host, caller }: Use): boolean {
-  return registry.find(registry.host(host), service, caller) !== undefined;
+  const published = registry.host(host)?.services.get(service.toLowerCase());
+  return published === undefined || registry.visible(published, caller);
 }
 
 function sessionLimits({ limits, sessions }: Configuration): SessionLimits {
