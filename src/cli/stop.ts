@@ -10,6 +10,9 @@ import { constants } from "node:os";
  */
 const SAME_REQUEST_MS = 300;
 
+/** How often a program that npm has started looks whether its parent is still there. */
+const PARENT_LOOK_MS = 250;
+
 /** Resolves at the first of the signals. A second request ends the process at once, with the status a shell gives to that signal. */
 export function toldToStop(signals: readonly NodeJS.Signals[] = ["SIGINT", "SIGTERM"]): Promise<NodeJS.Signals> {
   return new Promise((resolve) => {
@@ -22,5 +25,13 @@ export function toldToStop(signals: readonly NodeJS.Signals[] = ["SIGINT", "SIGT
         resolve(signal);
       });
     }
+    // npm and npx put a shell between themselves and us. It dies of their SIGTERM without passing it on, and would leave us behind.
+    const parent = process.ppid;
+    if (process.env["npm_execpath"] === undefined) return;
+    const looking = setInterval(() => {
+      if (process.ppid === parent) return;
+      clearInterval(looking);
+      resolve("SIGTERM");
+    }, PARENT_LOOK_MS).unref();
   });
 }

@@ -3,12 +3,13 @@
  * @module
  */
 import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
 import { once } from "node:events";
 import fs from "node:fs/promises";
 import net from "node:net";
 import path from "node:path";
 import test from "node:test";
-import { complaints, type Home, home, type Running } from "./command.ts";
+import { complaints, type Home, home, type Running, repository } from "./command.ts";
 
 const LISTEN = ["--listen", "tcp://127.0.0.1:0"];
 const TRUST = ["-o", "StrictHostKeyChecking=accept-new"];
@@ -112,6 +113,17 @@ test("a stream under way is given time at SIGTERM, and a second signal ends at o
   const [code] = await once(server.child, "exit");
   clearInterval(again);
   assert.equal(code, 128 + 15);
+});
+
+test("serve ends with the shell that npx has put in between, which passes no signal on", async () => {
+  await using mine = await home();
+  const command = `"${process.execPath}" "${path.join(repository, "bin", "fived.js")}" serve web=3000 ${LISTEN.join(" ")}; true`;
+  const env = { ...process.env, npm_execpath: "npm", XDG_STATE_HOME: mine.folder };
+  const shell = spawn("sh", ["-c", command], { env, stdio: ["ignore", "pipe", "ignore"] });
+  await once(shell.stdout, "data");
+  shell.kill("SIGTERM");
+  // Only the server still holds this pipe.
+  await once(shell.stdout.resume(), "close");
 });
 
 test("SIGUSR1 opens no inspector", async () => {
