@@ -3,9 +3,9 @@
  * @module
  */
 export { BareChannel } from "./bare-channel.ts";
-export { type Channel, nobody, type Receiver, type Splice, spliceOf } from "./channel.ts";
+export { type Channel, type Receiver, type Splice, spliceOf } from "./channel.ts";
 export { ChannelDuplex } from "./duplex.ts";
-export { ERROR_CODES, type ErrorCode, FivedError } from "./errors.ts";
+export { type ErrorCode, FivedError } from "./errors.ts";
 export { FrameBudget } from "./frame-budget.ts";
 export { fingerprintOf, type HostKey, hostKeyOf } from "./host-key.ts";
 export { type PumpOwner, SessionPump } from "./pump.ts";

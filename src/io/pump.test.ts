@@ -1,7 +1,5 @@
 import assert from "node:assert/strict";
-import { once } from "node:events";
 import test from "node:test";
-import { slabsHeld } from "./memory.ts";
 import { digest, digestOf, gone, noise, pair, path, type Transport } from "./pair.test.ts";
 
 const TRANSPORTS: readonly Transport[] = ["tcp", "tls"];

@@ -8,7 +8,6 @@ export {
   configurationFromTargets,
   loadConfiguration,
   type Problem,
-  problemText,
 } from "./config.ts";
 export { type HandledService, type Handler, service, type Visitor } from "./define.ts";
 export { createLog, type Log, type LogLevel } from "./log.ts";
