@@ -9,9 +9,7 @@ import {
   encodeUnsequenced,
   type Frame,
   FrameReader,
-  HEADER_BYTES,
   type SequencedContent,
-  type SequencedFrame,
   Setting,
   type UnsequencedFrame,
 } from "../../src/wire/index.ts";
@@ -203,10 +201,3 @@ export function open(stream: number, credit = 65_536, request = "echo"): Sequenc
 export function sizeOf(content: SequencedContent): number {
   return encodeSequenced(0, content).length;
 }
-
-/** True for frames of the log. */
-export function isSequenced(frame: Frame): frame is SequencedFrame {
-  return "seq" in frame;
-}
-
-export { HEADER_BYTES };
