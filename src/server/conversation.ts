@@ -70,9 +70,13 @@ export interface Place {
   registry(): Registry;
   /** The first request was accepted: the connection has shown what it is for. */
   accepted(): void;
+  /** A back end is to be asked: calls `go`, now or when few enough others are being asked. */
+  reach(go: () => void): void;
+  /** It has answered. Told once for each `go`. */
+  reached(): void;
   /** The conversation has become "tls" or "frames"; `host` is where it stands. `rest` was received behind the last line. */
   become(next: "tls" | "frames", rest: Uint8Array, host: string | undefined): void;
-  /** The conversation is over, or its bytes belong to a service: it needs no deadline and no slot any more. */
+  /** The conversation is over, or its bytes belong to a service: it needs no deadline any more. */
   settled(): void;
 }
 
@@ -85,13 +89,14 @@ export class Conversation implements Receiver, Talk, Directory, Use {
   readonly #place: Place;
   readonly #lines = new LineReader();
   #host: string | undefined;
-  /** A service is answering: what arrives meanwhile waits. */
+  /** A service is answering, or waits to be asked: what arrives meanwhile waits. */
   #answering = false;
+  /** It is one of those behind which others may wait. */
+  #reaching = false;
   /** The peer takes no more for now; what else is to be said waits here, and no further request is read. */
   #unsaid: Uint8Array[] | undefined;
   #onDrained: (() => void) | undefined;
   #ended = false;
-  #held = false;
   #spoken = false;
   /** When a request has to have been granted; a stream's connection has had one, MULTIPLEX. */
   #grantedBy: number;
@@ -118,18 +123,10 @@ export class Conversation implements Receiver, Talk, Directory, Use {
     this.#read();
   }
 
-  /** Takes a request that came with the stream's OPEN; nothing is read before {@link Conversation.go}. */
-  hold(request: Uint8Array): void {
-    this.#held = true;
+  /** Starts with the request that came with the stream's OPEN. */
+  startWith(request: Uint8Array): void {
     this.#lines.push(request);
-    this.#lines.push(CRLF);
-  }
-
-  /** Starts with what was held. */
-  go(): void {
-    this.#held = false;
-    if (!this.#over) this.#read();
-    else this.#settle();
+    this.start(CRLF);
   }
 
   // ---- the channel speaks
@@ -161,7 +158,7 @@ export class Conversation implements Receiver, Talk, Directory, Use {
     this.#abort?.abort();
     this.#onDrained?.();
     this.#useIsOver();
-    if (!this.#held) this.#settle();
+    this.#settle();
     // While a service is still connecting, its slot is taken: a slot is free only when the back end is gone (abuse case R01).
     if (!this.#answering) this.#channel.forget();
   }
@@ -169,7 +166,7 @@ export class Conversation implements Receiver, Talk, Directory, Use {
   // ---- requests
 
   #read(): void {
-    while (!this.#held && !this.#answering && !this.#settled && this.#unsaid === undefined) {
+    while (!this.#answering && !this.#settled && this.#unsaid === undefined) {
       const before = this.#lines.buffered;
       const line = this.#lines.next();
       this.#channel.consumed(before - this.#lines.buffered);
@@ -216,8 +213,15 @@ export class Conversation implements Receiver, Talk, Directory, Use {
     if (outcome !== "acts") return this.#refuseAndLeave(outcome, "TLS first");
     const published = this.#visible(word);
     if (published === undefined) return this.#refuseAndLeave(404, NOT_FOUND);
+    this.#answering = true;
+    this.#place.reach(() => this.#reach(published));
+  }
+
+  #reach({ service, name }: Published): void {
+    this.#reaching = true;
+    if (this.#over) return this.#become("closed"); // left while it waited
     this.#place.uses.add(this);
-    this.#serve(published.service, published.name, NO_ARGS);
+    this.#serve(service, name, NO_ARGS);
   }
 
   #useIsOver(): void {
@@ -260,6 +264,8 @@ export class Conversation implements Receiver, Talk, Directory, Use {
 
   #become(next: Next): void {
     this.#answering = false;
+    if (this.#reaching) this.#place.reached();
+    this.#reaching = false;
     if (next !== "bytes") this.#useIsOver();
     if (this.#over && next !== "bytes") return this.#channel.forget();
     switch (next) {

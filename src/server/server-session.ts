@@ -36,10 +36,10 @@ export class ServerSession {
   readonly #setting: SessionSetting;
   readonly #pump: SessionPump;
   readonly #place: Place;
-  /** Conversations whose service has not answered yet. */
-  #pending = 0;
-  /** Those that wait for one of them to be answered; bounded by the limit on streams. */
-  readonly #waiting: Conversation[] = [];
+  /** Back ends that have been asked and have not answered. */
+  #reaching = 0;
+  /** Who waits for one of them to answer; bounded by the limit on streams. */
+  readonly #waiting: (() => void)[] = [];
   #draining = false;
 
   constructor(setting: SessionSetting) {
@@ -70,10 +70,15 @@ export class ServerSession {
       registry: setting.registry,
       accepted: () => {},
       become: () => {}, // the table of words lets no stream become "tls" or "frames"
-      settled: () => {
-        this.#pending--;
+      reach: (go) => {
+        this.#waiting.push(go);
         this.#goOn();
       },
+      reached: () => {
+        this.#reaching--;
+        this.#goOn();
+      },
+      settled: () => {},
     };
   }
 
@@ -99,18 +104,15 @@ export class ServerSession {
   }
 
   #opened(channel: Channel, request: Uint8Array): void {
-    const conversation = new Conversation(channel, this.#place);
-    conversation.hold(request);
-    this.#waiting.push(conversation);
-    this.#goOn();
+    new Conversation(channel, this.#place).startWith(request);
   }
 
   #goOn(): void {
-    while (this.#pending < this.#setting.pendingOpens) {
-      const next = this.#waiting.shift();
-      if (next === undefined) return;
-      this.#pending++;
-      next.go();
+    while (this.#reaching < this.#setting.pendingOpens) {
+      const go = this.#waiting.shift();
+      if (go === undefined) return;
+      this.#reaching++;
+      go();
     }
   }
 }

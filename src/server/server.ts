@@ -294,6 +294,8 @@ class Daemon implements SessionServer {
       uses: this.#uses,
       registry: () => this.#registry,
       accepted: () => reception.leave(),
+      reach: (go) => go(),
+      reached: () => {},
       settled: () => this.#idle.delete(stop),
       become: (next, rest, host) => {
         channel.release();
