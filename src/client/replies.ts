@@ -4,7 +4,7 @@
  * @module
  */
 import { type Channel, FivedError, type Receiver } from "../io/index.ts";
-import { type Line, LineReader, parseReply } from "../wire/index.ts";
+import { Code, codeName, type Line, LineReader, parseReply, type Reply } from "../wire/index.ts";
 
 /** How a request was answered: with `+`, or why not. */
 export type Answer = { readonly type: "accepted" } | { readonly type: "refused"; readonly error: FivedError };
@@ -37,7 +37,7 @@ export function expectReplies(
     answered(answer);
   };
   const hear = (line: Line, request: Asked): void => {
-    const reply = line.type === "error" ? { type: "error" as const } : parseReply(line.text);
+    const reply: Reply = line.type === "error" ? { type: "error", code: "REPLY_BAD" } : parseReply(line.text);
     const passes = reply.type === "refused" && reply.code === 404 && request.mayBeUnknown;
     if (reply.type !== "accepted" && !passes) return settle({ type: "refused", error: refusal(request.text, reply) });
     left = left.slice(1);
@@ -61,37 +61,44 @@ export function expectReplies(
       else if (rest.length > 0) inner.data(rest);
     },
     end() {
-      if (!over) settle({ type: "refused", error: silence(left[0]) });
+      if (!over) settle({ type: "refused", error: silence(left[0], Code.NO_ERROR) });
       else inner.end();
     },
     drained: () => inner.drained(),
     closed(code) {
-      if (!over) settle({ type: "refused", error: silence(left[0]) });
+      if (!over) settle({ type: "refused", error: silence(left[0], code) });
       inner.closed(code);
     },
   };
   channel.receiver = filter;
 }
 
-function silence(request: Asked | undefined): FivedError {
-  return new FivedError("SESSION_LOST", `Cannot open "${request?.text}": the peer closed without an answer`);
+/** Why there was no answer; a stream that was reset for a reason of its own says which, as it may be asked for again (PROTOCOL §9.3). */
+function silence(request: Asked | undefined, code: number): FivedError {
+  if (code === Code.NO_ERROR || code === Code.UNAVAILABLE)
+    return new FivedError("SESSION_LOST", `Cannot open "${request?.text}": the peer closed without an answer`);
+  const reason = codeName(code);
+  return new FivedError("STREAM_RESET", `Cannot open "${request?.text}": it was reset with ${reason}`, { reason });
 }
 
-/** What a peer's `-` line means to a person. */
-export function refusal(
-  request: string,
-  reply:
-    | { readonly type: "error" }
-    | { readonly type: "refused"; readonly code: number | undefined; readonly text: string },
-): FivedError {
-  if (reply.type === "error")
+/** What a peer's answer means to a person, if it is no `+`. */
+export function refusal(request: string, reply: Reply): FivedError {
+  if (reply.type !== "refused")
     return new FivedError("PROTOCOL_ERROR", `Cannot open "${request}": the peer's answer is neither "+" nor "-"`);
+  const status = statusOf(reply.code);
   const said = [reply.code, reply.text].filter((part) => part !== undefined && part !== "").join(" ");
-  if (reply.code !== 404)
-    return new FivedError("SERVICE_REFUSED", `Cannot open "${request}": the server says "${said}"`);
-  const wayOut = "fived list shows what you may use there";
-  return new FivedError(
-    "SERVICE_REFUSED",
-    `Cannot open "${request}": no service of that name is visible to you; ${wayOut}`,
-  );
+  const why =
+    reply.code === 404
+      ? "no service of that name is visible to you; fived list shows what you may use there"
+      : `the server says "${said}"`;
+  return new FivedError("SERVICE_REFUSED", `Cannot open "${request}": ${why}`, { status });
+}
+
+/** Line codes that programs can branch on (PROTOCOL §3.5). */
+const STATUSES: ReadonlySet<number> = new Set([403, 404, 408, 410, 421, 429, 500, 501, 502, 503, 504, 507, 530, 554]);
+
+/** The code of a refusal; one that this release does not know is read as 500 or 404, so that later ones may add some. */
+function statusOf(code: number | undefined): number | undefined {
+  if (code === undefined || STATUSES.has(code)) return code;
+  return code > 499 ? 500 : 404;
 }

@@ -6,7 +6,7 @@ import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { BareChannel, type Channel, ChannelDuplex, FivedError, SessionPump, type Splice } from "../io/index.ts";
 import { SESSION_LIMITS } from "../session/index.ts";
-import { Code, encodeLine, isServiceName } from "../wire/index.ts";
+import { Code, type CodeName, codeName, encodeLine, isServiceName, parseReply } from "../wire/index.ts";
 import { type Address, hostLine, printAddress } from "./address.ts";
 import { type ConnectOptions, type Dialled, dial } from "./dial.ts";
 import { type Asked, expectReplies, refusal } from "./replies.ts";
@@ -93,7 +93,7 @@ class MultiplexedSession implements ServiceOpener {
           this.#isHeard = true;
           heard.resolve();
           if (code === Code.NO_ERROR) closed.resolve();
-          else closed.reject(lost(address, reason));
+          else closed.reject(lost(address, reason, codeName(code)));
         },
       },
     );
@@ -186,7 +186,7 @@ class MultiplexedSession implements ServiceOpener {
     const channel = this.openable ? this.#pump.open(encodeLine(request).subarray(0, -2)) : undefined;
     if (channel !== undefined) return channel;
     const ended = this.#pump.session.ended;
-    if (ended !== undefined) throw lost(this.#address, ended.reason);
+    if (ended !== undefined) throw lost(this.#address, ended.reason, codeName(ended.code));
     throw new FivedError("SESSION_LOST", `Cannot open "${request}": the session takes no more streams`);
   }
 }
@@ -279,7 +279,7 @@ async function readList(duplex: Duplex): Promise<string[]> {
   let text = "";
   for await (const chunk of duplex) {
     text += String(chunk);
-    if (text.endsWith("\r\n\r\n") || text === "\r\n") break;
+    if (text.endsWith("\r\n\r\n") || text === "\r\n" || /^-.*\r\n/.test(text)) break; // a refused LIST leaves the conversation open
     if (text.length > LIST_BYTES_MAX)
       throw new FivedError(
         "PROTOCOL_ERROR",
@@ -287,7 +287,7 @@ async function readList(duplex: Duplex): Promise<string[]> {
       );
   }
   duplex.destroy();
-  if (text.startsWith("-")) throw refusal("LIST", { type: "refused", code: undefined, text: text.slice(1).trim() });
+  if (text.startsWith("-")) throw refusal("LIST", parseReply(text.split("\r\n")[0] ?? ""));
   return text.split("\r\n").filter((line) => line !== "");
 }
 
@@ -301,8 +301,9 @@ function checkName(service: string): void {
   throw new FivedError("ADDRESS_BAD", `Cannot open "${service}": a service's name is ${charset}`);
 }
 
-function lost(address: Address, reason: string): FivedError {
-  return new FivedError("SESSION_LOST", `Cannot go on with the session at ${printAddress(address)}: ${reason}`);
+function lost(address: Address, why: string, reason?: CodeName): FivedError {
+  const message = `Cannot go on with the session at ${printAddress(address)}: ${why}`;
+  return new FivedError("SESSION_LOST", message, reason === undefined ? {} : { reason });
 }
 
 function abortWith(duplex: Duplex, signal: AbortSignal | undefined): void {

@@ -69,7 +69,9 @@ export class ChannelDuplex extends Duplex {
   #closed(code: number): void {
     this.#over = true;
     if (code !== Code.NO_ERROR) {
-      this.destroy(new FivedError("STREAM_RESET", `Cannot go on with the stream: it was reset with ${codeName(code)}`));
+      const reason = codeName(code);
+      const message = `Cannot go on with the stream: it was reset with ${reason}`;
+      this.destroy(new FivedError("STREAM_RESET", message, { reason }));
       return;
     }
     if (this.readableEnded) this.destroy();

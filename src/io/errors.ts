@@ -5,6 +5,8 @@
  * @module
  */
 
+import type { CodeName } from "../wire/index.ts";
+
 /** Every code a {@link FivedError} may carry; add, never rename: scripts branch on them. */
 export const ERROR_CODES = [
   "ADDRESS_BAD",
@@ -39,9 +41,21 @@ export type ErrorCode = (typeof ERROR_CODES)[number];
 export class FivedError extends Error {
   override readonly name = "FivedError";
   readonly code: ErrorCode;
+  /** Of a `SERVICE_REFUSED` the line code (PROTOCOL §3.5); undefined where a plain RFC 1078 server gave none. */
+  readonly status: number | undefined;
+  /** Of a `STREAM_RESET`, and of a `SESSION_LOST` where the end had one, the frame code (PROTOCOL §6.5). */
+  readonly reason: CodeName | undefined;
 
-  constructor(code: ErrorCode, message: string, options?: ErrorOptions) {
+  constructor(code: ErrorCode, message: string, options: FivedErrorOptions = {}) {
     super(message, options);
     this.code = code;
+    this.status = options.status;
+    this.reason = options.reason;
   }
+}
+
+/** What an error may carry besides its message. */
+export interface FivedErrorOptions extends ErrorOptions {
+  readonly status?: number | undefined;
+  readonly reason?: CodeName;
 }
