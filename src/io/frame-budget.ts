@@ -1,7 +1,7 @@
 /**
  * Small frames cost as much to handle as large ones and carry little: a peer that sends ten million octets one by one is within its
  * rights, but not at the expense of others. While several sessions are active, each may have so many small frames a second; one that is
- * alone may have what the processor gives (PROTOCOL §9; abuse case F07).
+ * alone may have what the processor gives (PROTOCOL §9.5; abuse case F07).
  * @module
  */
 

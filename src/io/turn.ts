@@ -1,6 +1,6 @@
 /**
  * The end of an event loop turn: whatever many sockets gave in one turn is handled, and written, once. Node's check phase follows the
- * poll phase directly, so nothing waits; it only travels together.
+ * poll phase directly, so nothing waits; it only travels together (PROTOCOL §8.5).
  * @module
  */
 

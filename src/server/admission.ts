@@ -1,5 +1,5 @@
 /**
- * Who may stand at the door: bounds on connections that have not yet shown what they are for (PROTOCOL §9, abuse case L02). Counts only
+ * Who may stand at the door: bounds on connections that have not yet shown what they are for (PROTOCOL §9.5, abuse case L02). Counts only
  * connections without an accepted request; the others are bounded by what they do.
  * @module
  */

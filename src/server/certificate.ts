@@ -1,6 +1,6 @@
 /**
  * The certificate a server shows and the key behind it: loaded from PEM files, or self-signed and kept in the state folder. Who believes
- * it is for the client's trust store to say (PROTOCOL §4, known_hosts). Invariant: what is kept is the key, as clients pin that; the
+ * it is for the client's trust store to say (PROTOCOL §2.2, known_hosts). Invariant: what is kept is the key, as clients pin that; the
  * certificate around it is made anew whenever it does not fit.
  * @module
  */

@@ -28,7 +28,7 @@ export interface Surroundings {
 
 /** What a checked configuration file says, before config.ts gives it names and places. */
 export type Settings = z.output<ReturnType<typeof configurationSchema>>;
-/** What one session, one source or one service may cost; every bound of PROTOCOL §9 that an administrator can move. */
+/** What one session, one source or one service may cost; every bound of PROTOCOL §9.5 that an administrator can move. */
 export type Limits = Settings["limits"];
 /** How long sessions live without a connection, and with how many. */
 export type SessionSettings = Settings["sessions"];

@@ -1,5 +1,5 @@
 /**
- * The session server: listens, tells TLS from lines by the first octet, and gives each connection its conversation (PROTOCOL §2).
+ * The session server: listens, tells TLS from lines by the first octet, and gives each connection its conversation (PROTOCOL §2.1).
  *
  * ```
  *   accept --> 0x16? --> TLS 1.3, ALPN fived/1 --> conversation "secure" --+--> MULTIPLEX --> ServerSession

@@ -6,7 +6,7 @@
 import type { Duplex } from "node:stream";
 import type { Splice } from "../io/index.ts";
 
-/** What a conversation becomes once a service has answered (PROTOCOL §3). */
+/** What a conversation becomes once a service has answered (PROTOCOL §3.2). */
 export type Next = "lines" | "tls" | "frames" | "bytes" | "closed";
 
 /** Codes of `- NNN text` lines (docs/errors.md). */

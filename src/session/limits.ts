@@ -1,5 +1,5 @@
 /**
- * What one session may cost, and how long it waits (PROTOCOL §9). Every number is a setting; these are the defaults.
+ * What one session may cost, and how long it waits (PROTOCOL §9.5). Every number is a setting; these are the defaults.
  * @module
  */
 import { PAYLOAD_BYTES_MAX } from "../wire/index.ts";
@@ -82,7 +82,7 @@ export function gapMs(limits: SessionLimits): number {
   return deadPeerMs(limits) + limits.keepaliveMs;
 }
 
-/** Gaps in what came early: a sender changes connections less often than this while nothing is acknowledged (PROTOCOL §7.3). */
+/** Gaps in what came early: a sender changes connections less often than this while nothing is acknowledged (PROTOCOL §7.3, §7.6). */
 export const GAPS_MAX = 64;
 /** Frames held out of order, however small: a connection that brings more is closed, and what it carried comes again. */
 export const HELD_FRAMES_MAX = 16_384;

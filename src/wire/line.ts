@@ -6,7 +6,7 @@
 
 /** Octets of a line without its CRLF: longer is not a request but an attack on our memory (abuse case L03). */
 export const LINE_BYTES_MAX = 1_024;
-/** Octets of a service name (PROTOCOL §3.2). */
+/** Octets of a service name (PROTOCOL §1.3). */
 export const NAME_BYTES_MAX = 64;
 
 const CR = 0x0d;

@@ -11,7 +11,7 @@ import { eventually, within } from "../support/deadline.ts";
 import { client, connect, forward, list, serve } from "../support/fived.ts";
 import { Lab, reachable } from "../support/lab.ts";
 
-/** How long streams may go on after SIGTERM (PROTOCOL §9). */
+/** How long streams may go on after SIGTERM (PROTOCOL §9.3). */
 const DRAIN_MS = 10_000;
 
 test("SIGHUP adds a service while 100 MB are on their way, and the transfer is whole", async (t) => {

@@ -1,5 +1,5 @@
 /**
- * LIST: what the caller may use here (paper section 3.1.1, PROTOCOL §4.1), and HELP, which is LIST and then the end (RFC 1078).
+ * LIST: what the caller may use here (paper section 3.1.1, PROTOCOL §4.1), and HELP, which is LIST and then the end (§4.2).
  * @module
  */
 import { isServiceName } from "../../wire/index.ts";
