@@ -96,7 +96,7 @@ interface Connection {
   readonly since: number;
   readonly reader: FrameReader;
   room: number;
-  /** Since when it has taken nothing although something waits. */
+  /** Since when it is full and has taken nothing. */
   blockedSince: number | undefined;
   heardAt: number;
   readonly pings: Bucket;
@@ -323,7 +323,9 @@ export class Session {
   #setRoom(id: number, bytes: number): void {
     const connection = this.#connections.get(id);
     if (connection === undefined) return;
+    // More room than there was means that octets were taken, though it may still be full.
     if (bytes > 0) connection.blockedSince = undefined;
+    else if (bytes > connection.room || connection.blockedSince === undefined) connection.blockedSince = this.#now;
     connection.room = bytes;
   }
 
@@ -791,6 +793,7 @@ export class Session {
     for (const stream of this.#streams.values()) {
       if (stream.openedByPeer || stream.id <= lastStream || stream.over) continue;
       this.#die(stream);
+      this.#takeBack(stream);
       this.#tellReset(stream, Code.REFUSED);
     }
   }
@@ -851,9 +854,8 @@ export class Session {
     if (this.#ended !== undefined) return false;
     for (const connection of this.#connections.values()) {
       if (connection.closing !== undefined) continue;
-      if (connection.room <= 0) {
-        if (this.waiting) connection.blockedSince ??= this.#now;
-      } else if (connection.answer !== undefined) {
+      if (connection.room <= 0) continue;
+      if (connection.answer !== undefined) {
         const opaque = connection.answer;
         connection.answer = undefined;
         return this.#sayUnsequenced(connection, { type: "ping", received: this.#inbox.received, opaque, reply: true });
@@ -1003,6 +1005,7 @@ export class Session {
 
   #transmit(connection: Connection, bytes: Uint8Array): void {
     connection.room -= bytes.length;
+    if (connection.room <= 0) connection.blockedSince ??= this.#now;
     this.#emit({ type: "transmit", connection: connection.id, bytes });
   }
 
@@ -1062,9 +1065,26 @@ export class Session {
   /** Resets a stream from our side. */
   #kill(stream: Stream, code: number, how: "aloud" | "silently" = "aloud"): void {
     this.#die(stream);
-    this.#bury(stream.id, stream.granted - stream.received);
-    this.#control({ type: "reset", stream: stream.id, code });
+    if (!this.#takeBack(stream)) {
+      this.#bury(stream.id, stream.granted - stream.received);
+      this.#control({ type: "reset", stream: stream.id, code });
+    }
     if (how === "aloud") this.#tellReset(stream, code);
+  }
+
+  /**
+   * Takes back an OPEN that was not said yet: the peer need never hear of the stream. Else whoever tries again and again while there is no
+   * connection would make the queue grow, and look like a rapid reset when there is one (R01).
+   */
+  #takeBack(stream: Stream): boolean {
+    if (stream.openedByPeer || stream.sent > 0) return false;
+    for (let at = this.#controlAt; at < this.#controls.length; at++) {
+      const control = this.#controls[at];
+      if (control?.type !== "open" || control.stream !== stream.id) continue;
+      this.#controls.splice(at, 1);
+      return true;
+    }
+    return false;
   }
 
   /** Tells the application, unless it is done with the stream. */

@@ -33,6 +33,7 @@ const plan: fc.Arbitrary<Plan> = fc
     lend: fc.boolean(),
     readDelayMs: fc.constantFrom(0, 0, 40),
     writeDelayMs: fc.constantFrom(0, 0, 25),
+    exits: fc.option(fc.constant(true as const), { freq: 8 }),
     reset: fc.option(
       fc.record({ by: fc.constantFrom("opener" as const, "acceptor" as const), after: fc.nat(50_000) }),
       {
@@ -40,7 +41,12 @@ const plan: fc.Arbitrary<Plan> = fc
       },
     ),
   })
-  .map(({ reset, ...rest }) => ({ ...PLAIN, ...rest, ...(reset === null ? {} : { reset }) }));
+  .map(({ reset, exits, ...rest }) => ({
+    ...PLAIN,
+    ...rest,
+    ...(exits === null ? {} : { exits }),
+    ...(reset === null || exits !== null ? {} : { reset }),
+  }));
 
 const opens = fc.tuple(plan, fc.boolean()).map(
   ([plan, atServer]): Command => ({

@@ -22,6 +22,8 @@ export interface Plan {
   readonly readDelayMs: number;
   /** Milliseconds between writes. */
   readonly writeDelayMs: number;
+  /** The acceptor has said all it wants and reads no more: a process that has exited. */
+  readonly exits?: true;
   /** One end resets after it has received so much. */
   readonly reset?: { readonly by: "opener" | "acceptor"; readonly after: number };
 }
@@ -38,7 +40,7 @@ export interface Port {
   /** The session owns the memory until {@link Port} takes it back. */
   lend(stream: number, payload: Uint8Array): void;
   readonly payloadBytesMax: number;
-  finish(stream: number): void;
+  finish(stream: number, whole: boolean): void;
   reset(stream: number, code: number): void;
   consume(stream: number, bytes: number): void;
   forget(stream: number): void;
@@ -129,7 +131,7 @@ export class Application {
 
   data(id: number, octets: Uint8Array): void {
     const conversation = this.conversations.get(id);
-    if (conversation === undefined || conversation.ended === "reset") return;
+    if (conversation === undefined || conversation.ended !== "no") return;
     const { plan } = conversation;
     const up = !conversation.opener;
     const total = up ? plan.up : plan.down;
@@ -158,7 +160,7 @@ export class Application {
 
   end(id: number): void {
     const conversation = this.conversations.get(id);
-    if (conversation === undefined || conversation.ended === "reset") return;
+    if (conversation === undefined || conversation.ended !== "no") return;
     assert.ok(!conversation.finishedByPeer, `stream ${id} finished twice`);
     conversation.finishedByPeer = true;
     assert.equal(conversation.received, conversation.opener ? conversation.plan.down : conversation.plan.up);
@@ -168,7 +170,7 @@ export class Application {
     const conversation = this.conversations.get(id);
     if (conversation === undefined) return;
     this.#told(conversation);
-    if (conversation.ended === "reset") return; // by ourselves, while this was being told
+    if (conversation.ended !== "no") return; // by ourselves, while this was being told
     assert.ok(conversation.finishedByPeer && conversation.writeDone);
     conversation.ended = "finished";
     this.#over(conversation);
@@ -178,7 +180,12 @@ export class Application {
     const conversation = this.conversations.get(id);
     if (conversation === undefined) return;
     this.#told(conversation);
-    if (conversation.ended === "reset") return;
+    if (conversation.ended !== "no") return;
+    if (code === Code.NO_ERROR && conversation.plan.exits === true) {
+      assert.ok(conversation.finishedByPeer);
+      conversation.ended = "finished";
+      return this.#over(conversation);
+    }
     if (code === Code.REFUSED && conversation.opener) {
       assert.equal(conversation.received, 0);
       this.#waiting.push(conversation.plan); // asking again is safe
@@ -231,6 +238,9 @@ export class Application {
     }
     if (conversation.sent < total || conversation.writeDone || conversation.ended !== "no") return;
     conversation.writeDone = true;
-    this.#port.finish(id);
+    const exits = !opener && plan.exits === true;
+    if (exits) conversation.ended = "finished"; // the process is gone; what it has said is still to be said
+    this.#port.finish(id, exits);
+    if (exits) this.#over(conversation);
   }
 }

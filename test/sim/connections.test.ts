@@ -25,6 +25,7 @@ function randomPlan(random: Random, salt: number): Plan {
   };
   // Octet by octet and slowly would take all day.
   const write = plan.up + plan.down > 20_000 ? Math.max(plan.write, 10_000) : plan.write;
+  if (random.chance(0.1)) return { ...plan, write, exits: true };
   if (random.chance(0.85)) return { ...plan, write };
   const by = random.pick(["opener", "acceptor"] as const);
   return { ...plan, write, reset: { by, after: random.between(0, by === "opener" ? plan.down : plan.up) } };

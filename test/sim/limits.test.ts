@@ -105,6 +105,29 @@ test("F02 a connection that takes nothing for 60 s although something waits is c
   }
 });
 
+test("F02 a connection that is full is closed after 60 s though the session has nothing more for it, and never while it takes octets", () => {
+  const full = new Peer().greet().say(open(1, RICH)).acknowledge().room(100);
+  full.session.send(1, new Uint8Array(1_000), full.now);
+  full.drain();
+  const slow = new Peer().greet().say(open(1, RICH)).acknowledge().room(100);
+  slow.session.send(1, new Uint8Array(10_000), slow.now);
+  slow.drain();
+  let room = 100 - 10_024;
+  for (let seconds = 0; seconds < 600; seconds += 40) {
+    if (seconds < 60) full.pass(40 * SECOND).acknowledge();
+    room += 500;
+    slow
+      .pass(40 * SECOND)
+      .room(room)
+      .acknowledge();
+  }
+  assert.deepEqual(
+    full.frames("closeConnection").map(({ reason }) => reason),
+    ["nothing was taken"],
+  );
+  assert.equal(slow.frames("closeConnection").length, 0);
+});
+
 test("F02 a connection that takes a little now and then is not closed", () => {
   const peer = new Peer().greet().say(open(1, RICH)).acknowledge();
   for (let minutes = 0; minutes < 10; minutes++) {
@@ -376,6 +399,39 @@ test("R01 a slot is free only when the back end is gone, so that resets buy none
     peer.told("opened").map(({ stream }) => stream),
     [1, 3, 5, 9],
   );
+});
+
+test("R01 streams opened and given up while there is no connection are never heard of", () => {
+  const peer = new Peer({ role: "client", retain: true }).greet().lose().forget();
+  const kept = peer.session.open(Buffer.from("kept"), peer.now);
+  for (let tries = 0; tries < 10_000; tries++) {
+    const id = peer.session.open(Buffer.from("impatient"), peer.now);
+    assert.ok(id !== undefined);
+    peer.session.send(id, Buffer.from("hello"), peer.now);
+    peer.session.reset(id, Code.CANCEL, peer.now);
+    peer.session.forget(id, peer.now);
+    peer.drain();
+  }
+  peer.connect(2);
+  assert.deepEqual(
+    peer.frames("open").map(({ stream }) => stream),
+    [kept],
+  );
+  assert.equal(peer.frames("reset").length, 0);
+  assert.equal(peer.frames("data").length, 0);
+  const late = peer.session.open(Buffer.from("echo"), peer.now);
+  assert.ok(late !== undefined && late > 20_000, "a number is used once, whether it was heard of or not");
+});
+
+test("GOAWAY takes back what was not said yet", () => {
+  const peer = new Peer({ role: "client" }).greet().acknowledge().room(0).forget();
+  assert.equal(peer.session.open(Buffer.from("echo"), peer.now), 1);
+  peer.say({ type: "goaway", lastStream: 0, code: Code.NO_ERROR, reason: "" }).room(1e9);
+  assert.deepEqual(
+    peer.told("reset").map(({ code }) => code),
+    [Code.REFUSED],
+  );
+  assert.equal(peer.frames("open").length, 0);
 });
 
 test("R01 a stream that was answered may be reset at any speed", () => {

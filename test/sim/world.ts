@@ -217,8 +217,8 @@ export class End implements Port {
     this.work();
   }
 
-  finish(stream: number): void {
-    this.session.finish(stream, this.clock.now);
+  finish(stream: number, whole: boolean): void {
+    this.session.finish(stream, this.clock.now, whole);
     this.work();
   }
 
