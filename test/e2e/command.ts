@@ -13,8 +13,8 @@ import { buffer, text } from "node:stream/consumers";
 /** Top of the checkout. */
 export const repository = path.join(import.meta.dirname, "..", "..");
 
-/** No command here takes a tenth of this to answer; one that never does shall fail its own test and not the whole run. */
-const PATIENCE_MS = 60_000;
+/** No command here lives for a tenth of this; one that would live for ever shall fail its own test and not the whole run. */
+const LIFE_MS_MAX = 120_000;
 
 /** How a command ended. */
 export interface Ended {
@@ -74,7 +74,11 @@ export async function home(): Promise<Home> {
       env: { ...environment, ...env },
     });
     children.add(child);
-    child.once("exit", () => children.delete(child));
+    const late = setTimeout(() => child.kill("SIGKILL"), LIFE_MS_MAX);
+    child.once("exit", () => {
+      clearTimeout(late);
+      children.delete(child);
+    });
     child.stdin.on("error", () => {}); // A command may end before it has read everything.
     return child;
   }
@@ -84,9 +88,7 @@ export async function home(): Promise<Home> {
     async fived(args, { input = "", env = {} } = {}) {
       const child = launch(args, env);
       child.stdin.end(input);
-      const late = setTimeout(() => child.kill("SIGKILL"), PATIENCE_MS);
       const [stdout, stderr] = await Promise.all([buffer(child.stdout), text(child.stderr), once(child, "close")]);
-      clearTimeout(late);
       return { code: child.exitCode, signal: child.signalCode, stdout, stderr };
     },
     start(args) {
@@ -99,20 +101,15 @@ export async function home(): Promise<Home> {
       return {
         child,
         async line(pattern) {
-          const late = setTimeout(() => child.kill("SIGKILL"), PATIENCE_MS);
-          try {
-            for (;;) {
-              const { done, value } = await lines.next();
-              if (done) throw new Error(`fived ${args.join(" ")} ended before it said ${pattern}: ${said}`);
-              const found = pattern.exec(value);
-              if (found !== null) return found;
-            }
-          } finally {
-            clearTimeout(late);
+          for (;;) {
+            const { done, value } = await lines.next();
+            if (done) throw new Error(`fived ${args.join(" ")} ended before it said ${pattern}: ${said}`);
+            const found = pattern.exec(value);
+            if (found !== null) return found;
           }
         },
         async complains(pattern) {
-          const signal = AbortSignal.timeout(PATIENCE_MS);
+          const signal = AbortSignal.timeout(LIFE_MS_MAX);
           while (!pattern.test(said)) {
             await once(child.stderr, "data", { signal }).catch((cause: unknown) => {
               throw new Error(`fived ${args.join(" ")} did not complain of ${pattern}, but: ${said}`, { cause });
