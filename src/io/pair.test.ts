@@ -11,7 +11,15 @@ import type { Duplex, Readable } from "node:stream";
 import { setImmediate as pause } from "node:timers/promises";
 import { connect as connectTls, TLSSocket } from "node:tls";
 import { SESSION_LIMITS, type SessionLimits } from "../session/index.ts";
-import { Code } from "../wire/index.ts";
+import {
+  Code,
+  encodeSequenced,
+  encodeUnsequenced,
+  type Frame,
+  FrameReader,
+  type SequencedContent,
+  type UnsequencedFrame,
+} from "../wire/index.ts";
 import { spliceOf } from "./channel.ts";
 import { slabsHeld } from "./memory.ts";
 import { type PumpOwner, SessionPump } from "./pump.ts";
@@ -176,6 +184,66 @@ export async function gone(socket: Duplex): Promise<void> {
 export async function allReleased(): Promise<void> {
   for (const end = performance.now() + 2_000; slabsHeld() > 0 && performance.now() < end; ) await pause();
   assert.equal(slabsHeld(), 0, "slabs are held by nobody who is left");
+}
+
+/** A peer made of frames, that keeps to the rules or does not. */
+export class HandmadePeer {
+  /** Everything it was told. */
+  readonly heard: Frame[] = [];
+  /** Octets of its own log. */
+  seq = 0;
+  readonly #socket: Socket;
+  #look: () => void = () => {};
+
+  constructor(socket: Socket) {
+    this.#socket = socket;
+    const reader = new FrameReader();
+    socket.on("data", (chunk: Buffer) => {
+      reader.push(chunk);
+      for (let frame = reader.next(); frame !== undefined; frame = reader.next()) {
+        assert.ok(frame.type !== "error");
+        this.heard.push(frame);
+      }
+      reader.detach();
+      this.#look();
+    });
+  }
+
+  /** Says frames of its log. */
+  say(...contents: readonly SequencedContent[]): void {
+    this.#socket.write(this.frames(...contents));
+  }
+
+  /** Frames of its log, for whoever says them. */
+  frames(...contents: readonly SequencedContent[]): Buffer {
+    const frames = contents.map((content) => {
+      const frame = encodeSequenced(this.seq, content);
+      this.seq += frame.length;
+      return frame;
+    });
+    return Buffer.concat(frames);
+  }
+
+  /** Says frames that have no place in the log. */
+  mention(frame: UnsequencedFrame): void {
+    this.#socket.write(encodeUnsequenced(frame));
+  }
+
+  /** What it has heard on a stream. */
+  data(stream: number): Buffer {
+    return Buffer.concat(
+      this.heard.map((frame) => (frame.type === "data" && frame.stream === stream ? frame.payload : NOTHING)),
+    );
+  }
+
+  /** Looks again whenever something was heard. */
+  async until(condition: () => boolean): Promise<void> {
+    while (!condition()) {
+      await new Promise<void>((resolve) => {
+        this.#look = resolve;
+      });
+    }
+  }
 }
 
 /** What is told of a stream that goes from a socket to a socket. */
