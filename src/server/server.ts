@@ -68,7 +68,8 @@ export async function serve(
 }
 
 interface Listener {
-  readonly settings: ListenSettings;
+  /** Another configuration may have others for the same address. */
+  settings: ListenSettings;
   readonly server: Server;
   readonly address: string;
 }
@@ -87,6 +88,7 @@ class Daemon implements SessionServer {
   #configuration: Configuration;
   #registry: Registry;
   #listeners: Listener[] = [];
+  #reloaded: Promise<void> = Promise.resolve();
 
   constructor(configuration: Configuration, registry: Registry, log: Log) {
     this.#configuration = configuration;
@@ -108,21 +110,32 @@ class Daemon implements SessionServer {
     for (const each of settings) this.#listeners.push(await this.#open(each));
   }
 
-  async reload(configuration: Configuration): Promise<void> {
+  /** One after the other: two that overlap would both open what is new, and the later one would fail. */
+  reload(configuration: Configuration): Promise<void> {
+    const reloaded = this.#reloaded.then(() => this.#reload(configuration));
+    this.#reloaded = reloaded.catch(() => {});
+    return reloaded;
+  }
+
+  async #reload(configuration: Configuration): Promise<void> {
     const registry = await buildRegistry(configuration, { log: this.#log });
     const before = this.#registry;
-    const wanted = new Set(configuration.listen.map(keyOf));
-    const kept = this.#listeners.filter((listener) => wanted.has(keyOf(listener.settings)));
-    const have = new Set(kept.map((listener) => keyOf(listener.settings)));
+    const wanted = new Map(configuration.listen.map((settings) => [endpointText(settings.endpoint), settings]));
+    const kept = this.#listeners.filter(({ settings }) => wanted.has(endpointText(settings.endpoint)));
+    const have = new Set(kept.map(({ settings }) => endpointText(settings.endpoint)));
     const opened: Listener[] = [];
     try {
-      for (const each of configuration.listen) if (!have.has(keyOf(each))) opened.push(await this.#open(each));
+      for (const each of configuration.listen)
+        if (!have.has(endpointText(each.endpoint))) opened.push(await this.#open(each));
+      if (this.#draining) throw new FivedError("ABORTED", "Cannot reload: the server is shutting down");
     } catch (error) {
       for (const listener of opened) listener.server.close();
       await registry[Symbol.asyncDispose]();
       throw error;
     }
     for (const listener of this.#listeners) if (!kept.includes(listener)) listener.server.close();
+    for (const listener of kept)
+      listener.settings = wanted.get(endpointText(listener.settings.endpoint)) ?? listener.settings;
     this.#listeners = [...kept, ...opened];
     this.#configuration = configuration;
     this.#registry = registry;
@@ -172,7 +185,9 @@ class Daemon implements SessionServer {
 
   async #open(settings: ListenSettings): Promise<Listener> {
     const { endpoint } = settings;
-    const server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => this.#accept(socket, settings));
+    const server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) =>
+      this.#accept(socket, listener.settings),
+    );
     if (endpoint.type === "unix") await removeStale(endpoint.path);
     await new Promise<void>((resolve, reject) => {
       server.once("error", (error) => {
@@ -187,7 +202,8 @@ class Daemon implements SessionServer {
     });
     // Running out of descriptors is not the end: connections wait in the kernel until some are free (abuse case S01).
     server.on("error", (error) => this.#log.warn({ error }, "cannot accept a connection"));
-    return { settings, server, address: endpointText(boundTo(server, endpoint)) };
+    const listener: Listener = { settings, server, address: endpointText(boundTo(server, endpoint)) };
+    return listener;
   }
 
   #accept(socket: Socket, settings: ListenSettings): void {
@@ -250,17 +266,23 @@ class Daemon implements SessionServer {
       SNICallback: (name, done) => done(null, this.#registry.secureContextFor(name)),
     });
     // Node's own handshake timeout does not apply to a TLSSocket over a socket that exists.
-    const timer = setTimeout(() => socket.destroy(), this.#configuration.limits.handshakeMs);
+    const stop = (): void => void socket.destroy();
+    const timer = setTimeout(stop, this.#configuration.limits.handshakeMs);
+    const done = (): void => {
+      clearTimeout(timer);
+      this.#idle.delete(stop);
+    };
+    this.#idle.add(stop);
     const failed = (error?: Error): void => {
       if (error !== undefined) this.#log.debug({ peer: peerOf(socket), reason: error.message }, "TLS failed");
-      clearTimeout(timer);
+      done();
       socket.destroy();
     };
     secured.on("error", failed);
     secured.on("_tlsError", failed); // what Node's own TLS server hears of errors; nobody else would end the connection
     secured.once("close", () => failed());
     secured.once("secure", () => {
-      clearTimeout(timer);
+      done();
       if (secured.alpnProtocol !== ALPN) return failed(new Error(`no ALPN ${ALPN}`));
       this.#emptyRecords.watch(secured, socket, () => failed(new Error("too many records without data")));
       const firstLineBy = performance.now() + this.#configuration.limits.firstLineMs;
@@ -269,7 +291,7 @@ class Daemon implements SessionServer {
   }
 
   #converse(reception: Reception, channel: BareChannel, { state, firstLineBy, first }: Beginning): void {
-    if (this.#draining) return channel.close(); // its handshake was under way when the door was shut
+    if (this.#draining) return channel.close(); // it came through the door as that was shut
     const { socket } = channel;
     const caller: Caller = {
       session: reception.session,
@@ -375,10 +397,6 @@ function sessionLimits({ limits, sessions }: Configuration): SessionLimits {
     glitches: limits.glitches,
     pings: limits.pings,
   };
-}
-
-function keyOf({ endpoint, plaintext }: ListenSettings): string {
-  return `${endpointText(endpoint)} ${plaintext}`;
 }
 
 function boundTo(server: Server, endpoint: Endpoint): Endpoint {

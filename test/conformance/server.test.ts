@@ -10,6 +10,7 @@ import { setTimeout as pause } from "node:timers/promises";
 import { connect as connectTls, TLSSocket } from "node:tls";
 import { Code } from "../../src/wire/index.ts";
 import { within } from "../support/deadline.ts";
+import { freePort } from "../support/lab.ts";
 import { CARRIERS, Connection, type Conversation, multiplex, Stream } from "./by-hand.ts";
 import { type Served, type ServiceSetUp, type SetUp, serveSetUp } from "./set-up.ts";
 
@@ -199,6 +200,13 @@ for (const band of ["from the first octet", "in-band"] as const) {
   });
 }
 
+test("§2.1: inside TLS the first octet of a handshake begins a line, and none that is a request", async (t) => {
+  const { at } = await serveSetUp(t, ONE);
+  await using connection = await CARRIERS["TLS from the first octet"](at, "whole");
+  assert.match(await answer(connection, "\x16\x03\x01"), /^- 501 /);
+  await connection.over();
+});
+
 test("§2.2: nothing older than TLS 1.3 is spoken", async (t) => {
   const { at } = await serveSetUp(t, ONE);
   const socket = connectTls({ ...at, rejectUnauthorized: false, ALPNProtocols: ["fived/1"], maxVersion: "TLSv1.2" });
@@ -331,6 +339,32 @@ test("§4.11: a service of the same name at another host is another service", as
   assert.equal(await answer(connection, "still here"), "still here");
   await served.reload({ ...OTHERS, hosts: { "a.example": { services: [{ ...echo, allow: "ops" }] } } });
   assert.ok((await connection.ear.lost()) instanceof Error);
+});
+
+test("an address that stays is listened at all the time, whatever else is said of it, and however often", async (t) => {
+  const listen = { url: `tcp://127.0.0.1:${await freePort()}`, plaintext: false };
+  const served = await serveSetUp(t, ONE, { listen });
+  await using connection = await Connection.open(served.at);
+  await Promise.all([
+    served.reload({ services: [] }, { listen: { ...listen, plaintext: true } }),
+    served.reload(OTHERS, { listen }),
+    served.reload(OTHERS, { listen: [listen, { url: "unix:socket", plaintext: false }] }),
+  ]);
+  assert.equal(served.server.addresses.length, 2);
+  assert.deepEqual(await listed(connection), ["echo", "other"]);
+  await using another = await Connection.open(served.at);
+  assert.equal(await answer(another, "other"), "+ SUCCESS");
+});
+
+test("§9.3: a server that is told to stop does not wait for handshakes", async (t) => {
+  const served = await serveSetUp(t, ONE);
+  await using stalled = await Connection.open(served.at);
+  await stalled.say(Buffer.from([0x16, 3, 1]));
+  await using begun = await Connection.open(served.at);
+  assert.equal(await answer(begun, "TLS"), "+ SUCCESS");
+  const start = performance.now();
+  await within(served.server.drain(20_000), "the end of the server");
+  assert.ok(performance.now() - start < 5_000);
 });
 
 test("§9.3: a server that is told to stop says GOAWAY, ends what is idle at once, and gives streams their time", async (t) => {

@@ -32,10 +32,16 @@ export interface SetUp {
   readonly hosts?: Readonly<Record<string, HostSetUp>>;
 }
 
+/** As in the configuration. */
+export interface Listen {
+  readonly url: string;
+  readonly plaintext: boolean;
+}
+
 /** How it is served, where that matters to a test. */
 export interface Serving {
   /** As in the configuration; a free port of 127.0.0.1 if left out. */
-  readonly listen?: string | { readonly url: string; readonly plaintext: boolean };
+  readonly listen?: string | Listen | readonly Listen[];
   /** As in the configuration, such as `firstLine: "200ms"`. */
   readonly limits?: Readonly<Record<string, unknown>>;
 }
@@ -45,8 +51,8 @@ export interface Served {
   readonly server: SessionServer;
   /** For `net.connect`. */
   readonly at: { readonly host: string; readonly port: number } | { readonly path: string };
-  /** Reads another configuration. */
-  reload(setUp: SetUp): Promise<void>;
+  /** Reads another configuration; what is not said stays as it was served first. */
+  reload(setUp: SetUp, serving?: Serving): Promise<void>;
 }
 
 const ECHO =
@@ -55,9 +61,10 @@ const ECHO =
 /** Serves until the test is over. */
 export async function serveSetUp(t: TestContext, setUp: SetUp, serving: Serving = {}): Promise<Served> {
   const folder = await fs.mkdtemp(path.join(os.tmpdir(), "fived-conformance-"));
-  const configuration = async (wanted: SetUp) => {
-    const file = path.join(folder, "fived.yaml");
-    await fs.writeFile(file, await yaml(folder, wanted, serving)); // JSON is YAML
+  let files = 0;
+  const configuration = async (wanted: SetUp, other: Serving = {}) => {
+    const file = path.join(folder, `fived-${++files}.yaml`); // two that are read at once are two
+    await fs.writeFile(file, await yaml(folder, wanted, { ...serving, ...other })); // JSON is YAML
     return await loadConfiguration(file, { state: path.join(folder, "state") });
   };
   const server = await serve(await configuration(setUp), { log: createLog({ level: "silent" }) });
@@ -68,7 +75,7 @@ export async function serveSetUp(t: TestContext, setUp: SetUp, serving: Serving 
   return {
     server,
     at: target(server.addresses[0] ?? ""),
-    reload: async (wanted) => server.reload(await configuration(wanted)),
+    reload: async (wanted, other) => server.reload(await configuration(wanted, other)),
   };
 }
 
@@ -78,7 +85,7 @@ async function yaml(folder: string, setUp: SetUp, { listen = "tcp://127.0.0.1:0"
     return [name, { services: await services(folder, host.services), ...tls }] as const;
   });
   return JSON.stringify({
-    listen: typeof listen === "string" ? listen : [listen],
+    listen: typeof listen === "string" ? listen : [listen].flat(),
     limits,
     services: await services(folder, setUp.services),
     hosts: Object.fromEntries(await Promise.all(hosts)),
