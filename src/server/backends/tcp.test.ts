@@ -250,6 +250,18 @@ test("a stream that breaks off is a reset to its back end, not an end", async (t
   await closed;
 });
 
+test("a stream that breaks off while its caller's end is on its way lets go of its back end", async (t) => {
+  const { endpoint } = await backEnd(t, (socket) => socket.resume());
+  const talk = new FakeTalk();
+  const service = tcp(t, [endpoint]);
+  await service.serve(talk);
+  const closed = once(talk.backEnd.output, "close");
+  talk.backEnd.input.end();
+  talk.backEnd.destroy();
+  await closed;
+  assert.equal(service.pool.targets[0]?.streams, 0);
+});
+
 test("a back end that breaks off does not harm the server, whether at once or later", async (t) => {
   const { endpoint } = await backEnd(t, (socket) => socket.once("data", () => socket.resetAndDestroy()));
   const talk = new FakeTalk();

@@ -214,8 +214,11 @@ class SocketSplice implements Splice {
   }
 
   destroy(): void {
+    const { writableEnded, writableFinished, writableLength } = this.input;
+    // While our FIN is on its way libuv refuses to reset (EINVAL), and Node would never close. All that was said is with the kernel then.
+    const ending = writableEnded && !writableFinished && writableLength === 0;
     // A back end must not take a stream that broke off for one that ended; Unix sockets have no reset.
-    if (this.#type === "tcp") this.input.resetAndDestroy();
+    if (this.#type === "tcp" && !ending) this.input.resetAndDestroy();
     else this.input.destroy();
   }
 }
