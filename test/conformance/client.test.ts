@@ -130,6 +130,14 @@ test("§9.3: a stream that GOAWAY leaves out was not taken up: REFUSED, so that 
   assert.throws(() => session.open("echo"), { code: "SESSION_LOST" });
 });
 
+test("§8.1: a client that serves nothing lets the server open no streams", async (t) => {
+  const { address, options, sessions } = await byHand(t, echo);
+  await using session = await connect(address, options);
+  const open = session.open("echo").on("error", () => {});
+  assert.equal(await echoed(open, "one"), "one");
+  assert.equal(sessions[0]?.session.openable, false);
+});
+
 test("§6.4: more streams than the server allows wait for another session, and not for one another", async (t) => {
   const { at, server } = await serveSetUp(
     t,
