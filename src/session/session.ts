@@ -129,6 +129,8 @@ const CONTROL_RESERVE_BYTES = 4_096;
 const CONTROL_BYTES_MAX = HEADER_BYTES + REQUEST_BYTES_MAX + HEADER_BYTES;
 /** DATA not acknowledged, however small: the peer may have to hold it all while one frame is missing, and holds so many. */
 const UNACKNOWLEDGED_FRAMES_MAX = HELD_FRAMES_MAX / 2;
+/** Round trips without an acknowledgement before a connection is doubted. */
+const DOUBT_ROUND_TRIPS = 4;
 /** Control frames already said are forgotten when there are so many of them. */
 const CONTROLS_SAID_MAX = 64;
 
@@ -196,6 +198,7 @@ export class Session {
   #changes: number[] = [];
   #gapSince: number | undefined;
   #progressAt: number;
+  #doubtedAt = 0;
 
   #roundTripMs: number | undefined;
   #sweepAt: number;
@@ -273,7 +276,7 @@ export class Session {
     if (this.#gapSince !== undefined && this.#connections.size > 0)
       at = Math.min(at, Math.max(this.#gapSince, this.#attendedAt) + gapMs(this.#limits));
     for (const stream of this.#dribbling) at = Math.min(at, stream.dribbleAt);
-    return at;
+    return Math.min(at, this.#doubtDue);
   }
 
   // ---- the world ----------------------------------------------------------------------------------------------------------------
@@ -350,6 +353,7 @@ export class Session {
       this.#dribbling.delete(stream);
       this.#wake(stream);
     }
+    if (this.#now >= this.#doubtDue) this.#doubt();
     if (this.#now < this.#sweepAt) return;
     this.#sweepAt = this.#now + this.#sweepMs;
     if (this.#connections.size === 0) return; // parked: how long it may be is the owner's business
@@ -365,6 +369,23 @@ export class Session {
       const stuck = stream.queuedBytes > 0 || stream.wanting || stream.finished || stream.ending === "sent";
       const since = Math.max(stream.movedAt, this.#attendedAt);
       if (stuck && !stream.over && this.#now - since >= this.#limits.streamStallMs) this.#kill(stream, Code.TIMEOUT);
+    }
+  }
+
+  /** When, with several connections, the one that carries the oldest frame is to be doubted, as nothing was acknowledged for so long. */
+  get #doubtDue(): number {
+    if (this.#connections.size < 2 || this.#log.unacknowledged === 0) return Number.POSITIVE_INFINITY;
+    const since = Math.max(this.#progressAt, this.#doubtedAt, this.#attendedAt);
+    return since + Math.max(HEARD_LATER_MS, DOUBT_ROUND_TRIPS * this.#roundTrip);
+  }
+
+  /** Asks all connections; and if another answers and the suspect does not, says its frames again elsewhere (PROTOCOL §7.5). */
+  #doubt(): void {
+    this.#doubtedAt = this.#now;
+    const suspect = this.#connections.get(this.#log.oldestOn ?? Number.NaN);
+    for (const connection of this.#connections.values()) {
+      connection.asking = true;
+      if (suspect !== undefined && connection.heardAt >= suspect.heardAt + HEARD_LATER_MS) this.#log.lost(suspect.id);
     }
   }
 

@@ -4,8 +4,10 @@
  */
 import assert from "node:assert/strict";
 import test from "node:test";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
 import { SESSION_LIMITS } from "../../src/session/index.ts";
-import { Code, encodeUnsequenced, type SequencedContent, Setting } from "../../src/wire/index.ts";
+import { Code, encodeUnsequenced, HEADER_BYTES, type SequencedContent, Setting } from "../../src/wire/index.ts";
 import { data, open, Peer, SETTINGS } from "./peer.ts";
 
 const SECOND = 1_000;
@@ -369,6 +371,81 @@ test("limits that are raised give streams that are open what is announced", () =
   assert.equal(peer.frames("settings").at(-1)?.entries.get(Setting.initialCredit), 200_000, "never lower than before");
   peer.say(data(1, 200_000, 1));
   assert.equal(peer.ended(), Code.FLOW_CONTROL);
+});
+
+test("F13 an idle stream takes less than 4 KiB, and an idle session less than 64 KiB", () => {
+  setFlagsFromString("--expose-gc");
+  const collect: () => void = runInNewContext("gc");
+  const heap = (): number => {
+    collect();
+    return process.memoryUsage().heapUsed + process.memoryUsage().arrayBuffers;
+  };
+  const held: unknown[] = [];
+  const cost = (count: number, make: () => unknown): number => {
+    const before = heap();
+    for (let made = 0; made < count; made++) held.push(make());
+    return (heap() - before) / count;
+  };
+  const session = (): Peer => new Peer({ retain: true }).greet().acknowledge().pass(1_000).forget();
+  const withStreams = (): Peer => {
+    const peer = session();
+    for (let id = 1; id < 200; id += 2) peer.say(open(id));
+    return peer.acknowledge().pass(1_000).forget();
+  };
+  cost(10, withStreams); // what is loaded and compiled once
+  const empty = cost(100, session);
+  const full = cost(100, withStreams);
+  assert.ok(empty > 0 && empty < 65_536, `a session ${Math.round(empty)} octets`);
+  assert.ok((full - empty) / 100 < 4_096, `a stream ${Math.round((full - empty) / 100)} octets`);
+  assert.equal(held.length, 210);
+});
+
+test("D24 without an acknowledgement a sender changes connections fewer than 64 times, then waits for the one in use", () => {
+  const peer = new Peer({ role: "client", retain: true }).connect(1, 0).connect(2, 0).say(SETTINGS);
+  assert.equal(peer.session.open(Buffer.from("echo"), peer.now), 1);
+  const say = (times: number): void => {
+    for (let time = 0; time < times; time++) {
+      // Only one of the two has room, in turns.
+      peer.room(0, 1 + (time % 2)).room(1, 2 - (time % 2));
+      peer.session.send(1, Uint8Array.of(time), peer.now);
+      peer.drain();
+    }
+  };
+  const changes = (): number => {
+    const on = peer.heard.filter(({ frame: { type } }) => type === "data").map(({ connection }) => connection);
+    return on.filter((connection, at) => at > 0 && connection !== on[at - 1]).length;
+  };
+  say(200);
+  assert.ok(changes() >= 60 && changes() < 64, `${changes()} changes`);
+  assert.equal(peer.octetsOn(1) < 200, true);
+  peer.acknowledge(undefined, 2).forget();
+  say(20);
+  assert.ok(changes() > 10, `${changes()} changes behind an acknowledgement`);
+  // A connection that is gone is not waited for.
+  say(200);
+  peer.forget().lose(1).lose(2).connect(3);
+  assert.ok(peer.frames("data").length > 0);
+});
+
+test("whatever is asked of a stream that is not there changes nothing", () => {
+  const peer = new Peer().greet().say(open(1)).say({ type: "reset", stream: 1, code: Code.CANCEL });
+  peer.session.forget(1, peer.now);
+  peer.drain().forget();
+  for (const id of [1, 3, 2, 0, 2 ** 32]) {
+    assert.equal(peer.session.sendable(id, peer.now), 0);
+    peer.session.send(id, Uint8Array.of(1), peer.now);
+    peer.session.consume(id, 1, peer.now);
+    peer.session.finish(id, peer.now);
+    peer.session.reset(id, Code.CANCEL, peer.now);
+    peer.session.forget(id, peer.now);
+    peer.session.disconnect(id + 100, Code.CANCEL, "not there", peer.now);
+  }
+  peer.room(5, 99).lose(99);
+  const memory = new Uint8Array(HEADER_BYTES + 1);
+  peer.session.lend(1, memory, peer.now);
+  peer.drain();
+  assert.deepEqual(peer.outputs, [{ type: "released", memory }]);
+  assert.equal(peer.heard.length, 0);
 });
 
 // ---- G: resets, opens, control floods ----------------------------------------------------------------------------------------------
