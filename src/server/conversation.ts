@@ -214,13 +214,14 @@ export class Conversation implements Receiver, Talk, Directory, Use {
     const published = this.#visible(word);
     if (published === undefined) return this.#refuseAndLeave(404, NOT_FOUND);
     this.#answering = true;
+    this.#service = published.name;
+    this.#place.uses.add(this); // from here on: a right may be withdrawn while it waits, too
     this.#place.reach(() => this.#reach(published));
   }
 
   #reach({ service, name }: Published): void {
     this.#reaching = true;
     if (this.#over) return this.#become("closed"); // left while it waited
-    this.#place.uses.add(this);
     this.#serve(service, name, NO_ARGS);
   }
 
