@@ -197,6 +197,8 @@ export class Session {
   #spokeOn: number | undefined;
   #changes: number[] = [];
   #gapSince: number | undefined;
+  /** When a connection last came or went: what is missing may have gone with one whose end the peer has yet to notice. */
+  #changedAt: number;
   #progressAt: number;
   #doubtedAt = 0;
 
@@ -214,6 +216,7 @@ export class Session {
     this.#windowAt = now;
     this.#progressAt = now;
     this.#attendedAt = now;
+    this.#changedAt = now;
     this.#announcedCredit = creditOf(options.limits);
     this.#sweepAt = now + this.#sweepMs;
     this.#sendSettings();
@@ -274,7 +277,7 @@ export class Session {
     let at = this.#sweepAt;
     if (this.#acknowledgeAt < at && this.#best !== undefined) at = this.#acknowledgeAt;
     if (this.#gapSince !== undefined && this.#connections.size > 0)
-      at = Math.min(at, Math.max(this.#gapSince, this.#attendedAt) + gapMs(this.#limits));
+      at = Math.min(at, Math.max(this.#gapSince, this.#attendedAt, this.#changedAt) + gapMs(this.#limits));
     for (const stream of this.#dribbling) at = Math.min(at, stream.dribbleAt);
     return Math.min(at, this.#doubtDue);
   }
@@ -303,6 +306,7 @@ export class Session {
 
   #connect(id: number): void {
     this.#everConnected++;
+    this.#changedAt = this.#now;
     if (!this.#options.retain && this.#everConnected > 1)
       throw new Error("A session that retains nothing has one connection in its life");
     if (this.#connections.size === 0) this.#attendedAt = this.#now;
@@ -334,6 +338,7 @@ export class Session {
 
   #lose(id: number): void {
     if (!this.#connections.delete(id)) return;
+    this.#changedAt = this.#now;
     if (!this.#options.retain) return this.#finish(Code.UNAVAILABLE, "the connection was lost", false);
     this.#log.lost(id);
     // The last acknowledgement may have gone with it: without saying it again the peer's log would never drain (D23).
@@ -345,7 +350,7 @@ export class Session {
     // We were stopped meanwhile: what was not heard then says nothing about the peer (S05).
     const overslept = this.#now - this.#sweepAt >= this.#limits.keepaliveMs;
     if (overslept) this.#attendedAt = this.#now;
-    const gapSince = this.#gapSince === undefined ? this.#now : Math.max(this.#gapSince, this.#attendedAt);
+    const gapSince = this.#gapSince === undefined ? this.#now : Math.max(this.#gapSince, this.#attendedAt, this.#changedAt);
     if (this.#connections.size > 0 && this.#now - gapSince >= gapMs(this.#limits))
       return this.#fault(Code.SEQ, "a part of your log never came");
     for (const stream of this.#dribbling) {
