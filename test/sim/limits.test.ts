@@ -34,6 +34,13 @@ function feedFor(peer: Peer, ms: number, streams: readonly number[], each: () =>
   }
 }
 
+/** Time passes with a peer that is alive: it acknowledges every 20 s, and its connection is not given up. */
+function live(peer: Peer, seconds: number): void {
+  peer.acknowledge();
+  for (let passed = 0; passed < seconds; passed += 20) peer.pass(20 * SECOND).acknowledge();
+  assert.equal(peer.frames("closeConnection").length, 0);
+}
+
 /** The octets that all DATA carried. */
 function octets(peer: Peer): number {
   return peer.frames("data").reduce((sum, { payload }) => sum + payload.length, 0);
@@ -66,7 +73,7 @@ test("F01 a stream that moves now and then is not reset, and neither is one that
   const peer = new Peer().greet().say(open(1), open(3));
   feed(peer, 1);
   for (let minutes = 0; minutes < 30; minutes++) {
-    peer.pass(60 * SECOND).acknowledge();
+    live(peer, 60);
     if (minutes % 9 === 8) peer.say({ type: "credit", stream: 1, limit: 65_536 + minutes * 10_000 });
     feed(peer, 1);
   }
@@ -76,7 +83,7 @@ test("F01 a stream that moves now and then is not reset, and neither is one that
 test("F01 a reader that takes its octets slowly, behind the peer's end, is progress", () => {
   const peer = new Peer().greet().say(open(1), data(1, 0, 60_000, true));
   for (let minutes = 0; minutes < 60; minutes++) {
-    peer.pass(60 * SECOND).acknowledge();
+    live(peer, 60);
     peer.session.consume(1, 1_000, peer.now);
   }
   assert.equal(peer.frames("reset").length, 0);
