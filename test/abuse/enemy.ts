@@ -18,6 +18,8 @@ import { PATIENCE_MS, within } from "../support/deadline.ts";
 
 /** Characters kept of what was heard: answers are short, and floods of them are only counted. */
 const KEPT_CHARACTERS_MAX = 256 * 1024;
+/** What everybody may say before he has heard a log limit (PROTOCOL §6.4). */
+const LOG_WINDOW_BYTES = 1024 * 1024;
 /** A session that acknowledges does so after so much: well before the server's log is full. */
 const ACKNOWLEDGED_BYTES = 128 * 1024;
 
@@ -178,6 +180,8 @@ export class EnemySession implements AsyncDisposable {
   /** Position behind our last frame, and behind the server's. */
   sent = 0;
   received = 0;
+  /** Position up to which the server lets us speak. */
+  limit = LOG_WINDOW_BYTES;
   /** How many frames of each type were heard. */
   readonly counts = new Map<Frame["type"], number>();
   /** Octets heard on each stream, and the first of them as text. */
@@ -234,6 +238,13 @@ export class EnemySession implements AsyncDisposable {
   /** Says frames of our log in one write. */
   say(...contents: readonly SequencedContent[]): boolean {
     return this.enemy.say(this.framed(...contents));
+  }
+
+  /** Says frames of our log when the server's log limit lets us. */
+  async sayInTime(...contents: readonly SequencedContent[]): Promise<void> {
+    const octets = this.framed(...contents);
+    await this.until(() => this.sent <= this.limit || this.enemy.end !== "open", "room in the log");
+    this.enemy.say(octets);
   }
 
   /** Says a frame about the connection. */
@@ -300,6 +311,9 @@ export class EnemySession implements AsyncDisposable {
         if (frame.fin) this.finished.add(frame.stream);
         return;
       }
+      case "ack":
+        this.limit = Math.max(this.limit, frame.limit);
+        return;
       case "credit":
         this.credits.set(frame.stream, frame.limit);
         return;
@@ -318,7 +332,7 @@ export class EnemySession implements AsyncDisposable {
       case "closeConnection":
         this.closed = frame.code;
         return;
-      default: // acknowledgements and PINGs are counted, and that is all
+      default: // PINGs and their kind are counted, and that is all
     }
   }
 }

@@ -51,7 +51,7 @@ test("F: who does not read, and who reads in crumbs", async (t) => {
       ...{ stall: "1s", streamStall: "1s" },
       anonymous: { streams: 100, budget: "8MiB" },
       // Else oddities end the session before what is looked at here does.
-      glitches: { capacity: 100_000 },
+      glitches: { capacity: 20_000 },
       unauthenticated: { spareLoopback: true },
     },
   });
@@ -107,9 +107,7 @@ test("F: who does not read, and who reads in crumbs", async (t) => {
       session.say(open(1, "digest"));
       let offset = 0;
       const frame = (): SequencedContent => data(1, offset, Uint8Array.of(octets[offset++] ?? 0));
-      await session.enemy.flood(() =>
-        offset < octets.length ? session.framed(...Array.from({ length: AT_ONCE }, frame)) : undefined,
-      );
+      while (offset < octets.length) await session.sayInTime(...Array.from({ length: AT_ONCE }, frame));
       session.say(data(1, offset, "", true));
       let answered = false;
       const answer = session.hears(1, /[0-9a-f]{64}$/).then(() => {
@@ -165,6 +163,10 @@ test("F: who does not read, and who reads in crumbs", async (t) => {
       assert.ok(during.heap - before.heap < 4 * MEBIBYTE, `${during.heap - before.heap} octets are held`);
       await flooding;
       assert.notEqual(session.enemy.end, "open");
+      await eventually(async () => {
+        const over = victim.log().filter(({ msg }) => msg === "session ended");
+        assert.equal(over.at(-1)?.["code"], Code.CALM);
+      }, "the session to end with CALM");
     });
   }
 });

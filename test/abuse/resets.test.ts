@@ -177,7 +177,8 @@ test("G: a back end that takes nothing", async (t) => {
         session.say(open(stream, "stuck"));
         await session.hears(stream, /^\+ SUCCESS\r\n/);
         // The kernel takes some, and what it has taken is granted anew; so much is more than it takes, and less than is granted.
-        for (let said = 0; said < credit; said += PIECE.length) session.say(data(stream, said, PIECE));
+        for (let said = 0; said + PIECE.length <= credit; said += PIECE.length)
+          await session.sayInTime(data(stream, said, PIECE));
         session.say({ type: "reset", stream, code: Code.CANCEL });
         await eventually(async () => assert.equal(ends.length, round + 1), "the back end to be reset");
       }

@@ -39,6 +39,8 @@ export interface VictimSettings {
   >;
   readonly roles?: Readonly<Record<string, readonly string[]>>;
   readonly limits?: Readonly<Record<string, unknown>>;
+  /** Command in front of the server's own, such as one that takes something away from it. */
+  readonly under?: readonly string[];
   /** Files beside the configuration, by name. */
   readonly files?: Readonly<Record<string, string>>;
   /** Certificates beside the configuration, by folder, and the names in them: `FOLDER/host.pem` with `FOLDER/host.key`. */
@@ -80,7 +82,14 @@ export class Victim {
     };
     const file = await lab.write("fived.yaml", JSON.stringify(configuration)); // JSON is YAML
     const script = path.join(import.meta.dirname, "daemon.ts");
-    const program = lab.start([process.execPath, "--expose-gc", script, file, lab.path("server")]);
+    const program = lab.start([
+      ...(settings.under ?? []),
+      process.execPath,
+      "--expose-gc",
+      script,
+      file,
+      lab.path("server"),
+    ]);
     const [, port] = await program.hears(/listening on tcp:\S+:(\d+)/);
     const fellow = await connect(`127.0.0.1:${port}`, {
       knownHosts: lab.path("known_hosts"),
