@@ -350,7 +350,8 @@ export class Session {
     // We were stopped meanwhile: what was not heard then says nothing about the peer (S05).
     const overslept = this.#now - this.#sweepAt >= this.#limits.keepaliveMs;
     if (overslept) this.#attendedAt = this.#now;
-    const gapSince = this.#gapSince === undefined ? this.#now : Math.max(this.#gapSince, this.#attendedAt, this.#changedAt);
+    const gapSince =
+      this.#gapSince === undefined ? this.#now : Math.max(this.#gapSince, this.#attendedAt, this.#changedAt);
     if (this.#connections.size > 0 && this.#now - gapSince >= gapMs(this.#limits))
       return this.#fault(Code.SEQ, "a part of your log never came");
     for (const stream of this.#dribbling) {

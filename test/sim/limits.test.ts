@@ -434,6 +434,103 @@ test("D24 without an acknowledgement a sender changes connections fewer than 64 
   assert.ok(peer.frames("data").length > 0);
 });
 
+test("behind its own end a stream says nothing, and gives back what it is lent", () => {
+  const ends: Record<string, (peer: Peer) => void> = {
+    finish: (peer) => peer.session.finish(1, peer.now),
+    "finish, and the peer has too": (peer) => {
+      peer.say(data(1, 0, "", true));
+      peer.session.finish(1, peer.now);
+    },
+    reset: (peer) => peer.session.reset(1, Code.CANCEL, peer.now),
+    "reset by the peer": (peer) => void peer.say({ type: "reset", stream: 1, code: Code.CANCEL }),
+  };
+  for (const [name, end] of Object.entries(ends)) {
+    for (const drained of [true, false]) {
+      const peer = new Peer().greet().say(open(1)).acknowledge();
+      end(peer);
+      if (drained) peer.drain();
+      assert.equal(peer.session.sendable(1, peer.now), 0);
+      peer.session.send(1, Buffer.from("late"), peer.now);
+      const memory = new Uint8Array(HEADER_BYTES + 4);
+      peer.session.lend(1, memory, peer.now);
+      peer.session.finish(1, peer.now);
+      peer.drain();
+      assert.equal(peer.octetsOn(1), 0, name);
+      assert.deepEqual(peer.told("released"), [{ type: "released", memory }], name);
+      assert.ok(peer.frames("data").length <= 1, name);
+      assert.equal(peer.told("writable").length, 0, name);
+    }
+  }
+});
+
+test("a stream that is forgotten says what it had to say, if both of its ends were to come; else it is reset", () => {
+  const cases: readonly {
+    name: string;
+    finish?: true;
+    whole?: true;
+    peerFinishes?: true;
+    said: boolean;
+    resets: number[];
+  }[] = [
+    { name: "open", said: false, resets: [Code.CANCEL] },
+    { name: "our end was to come", finish: true, said: false, resets: [Code.CANCEL] },
+    { name: "the peer's end had come", peerFinishes: true, said: false, resets: [Code.CANCEL] },
+    { name: "both", finish: true, peerFinishes: true, said: true, resets: [] },
+    { name: "ours is all that matters", finish: true, whole: true, said: true, resets: [Code.NO_ERROR] },
+    {
+      name: "ours is all that matters, and theirs had come",
+      finish: true,
+      whole: true,
+      peerFinishes: true,
+      said: true,
+      resets: [],
+    },
+  ];
+  for (const { name, finish, whole = false, peerFinishes, said, resets } of cases) {
+    const peer = new Peer({ limits: { streams: 1 } }).greet().say(open(1)).acknowledge().room(0).forget();
+    peer.session.send(1, Buffer.from("last words"), peer.now);
+    if (finish === true) peer.session.finish(1, peer.now, whole);
+    if (peerFinishes === true) peer.say(data(1, 0, "", true));
+    peer.session.forget(1, peer.now);
+    peer.drain();
+    assert.equal(peer.told("gone").length, said ? 0 : 1, name);
+    peer.say(open(3));
+    assert.equal(peer.told("opened").length, said ? 0 : 1, `${name}: the slot is free when nothing is left to be said`);
+    peer.room(1e9);
+    assert.equal(peer.octetsOn(1), said ? 10 : 0, name);
+    const mine = peer.frames("reset").filter(({ stream }) => stream === 1);
+    assert.deepEqual(
+      mine.map(({ code }) => code),
+      resets,
+      name,
+    );
+    assert.equal(peer.told("gone").length, 1, name);
+    assert.equal(peer.told("reset").length, 0, `${name}: who has forgotten is told nothing`);
+  }
+});
+
+test("a whole end behind a half one says that no more is read", () => {
+  const peer = new Peer().greet().say(open(1)).acknowledge();
+  peer.session.finish(1, peer.now);
+  peer.drain();
+  assert.equal(peer.frames("reset").length, 0);
+  peer.session.finish(1, peer.now, true);
+  peer.drain();
+  assert.deepEqual(
+    peer.frames("reset").map(({ code }) => code),
+    [Code.NO_ERROR],
+  );
+  const over = new Peer()
+    .greet()
+    .say(open(1), data(1, 0, "", true))
+    .acknowledge();
+  over.session.finish(1, over.now);
+  over.drain();
+  over.session.finish(1, over.now, true);
+  over.drain();
+  assert.equal(over.frames("reset").length, 0);
+});
+
 test("whatever is asked of a stream that is not there changes nothing", () => {
   const peer = new Peer().greet().say(open(1)).say({ type: "reset", stream: 1, code: Code.CANCEL });
   peer.session.forget(1, peer.now);
