@@ -4,6 +4,7 @@
  * @module
  */
 import type { Duplex } from "node:stream";
+import { asGuest, lendEvents } from "./guest.ts";
 import type { Service, Talk } from "./service.ts";
 
 /** Who opened a stream, and where: what a service may go by. */
@@ -42,7 +43,7 @@ export function service(name: string, handler: Handler): HandledService {
   return { word: name, handler, serve: (talk) => handle(handler, talk, () => {}) };
 }
 
-/** Accepts a conversation and hands it to a function. An exception in it ends that stream, and `failed` is told. */
+/** Accepts a conversation and hands it to a function. An exception in it, or in a callback of it, ends that stream, and `failed` is told. */
 export function handle(handler: Handler, talk: Talk, failed: (error: unknown) => void): "bytes" {
   const { host } = talk;
   const { user, roles, session, peer, secure } = talk.caller;
@@ -54,14 +55,16 @@ export function handle(handler: Handler, talk: Talk, failed: (error: unknown) =>
     failed(error);
     stream.destroy(error instanceof Error ? error : new Error(String(error)));
   };
+  lendEvents(stream, fail);
   try {
-    const done = handler(stream, {
+    const visitor: Visitor = {
       ...{ user, roles, host, session, peer, secure },
       // Made when it is asked for: few services do.
       get signal() {
         return talk.signal;
       },
-    });
+    };
+    const done = asGuest(fail, () => handler(stream, visitor));
     if (done instanceof Promise) done.catch(fail);
   } catch (error) {
     fail(error);

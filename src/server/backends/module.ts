@@ -11,6 +11,7 @@ import { registerHooks } from "node:module";
 import { pathToFileURL } from "node:url";
 import { FivedError } from "../../io/index.ts";
 import { type Handler, handle } from "../define.ts";
+import { asGuest } from "../guest.ts";
 import type { Log } from "../log.ts";
 import type { Service } from "../service.ts";
 
@@ -22,14 +23,15 @@ export async function loadModule(word: string, file: string, log: Log): Promise<
   const loaded = serviceIn(await importFresh(file));
   if (loaded === undefined)
     throw bad(file, 'its default export is no service; write export default service("name", …)');
-  const { handler } = loaded;
-  if (handler === undefined) return { word, serve: (talk) => loaded.service.serve(talk) };
+  const { handler, service } = loaded;
   return {
     word,
-    serve: (talk) =>
-      handle(handler, talk, (error) => {
+    serve(talk) {
+      const failed = (error: unknown): void => {
         log.error({ service: word, session: talk.caller.session, file, error }, "a service failed");
-      }),
+      };
+      return handler === undefined ? asGuest(failed, () => service.serve(talk)) : handle(handler, talk, failed);
+    },
   };
 }
 
