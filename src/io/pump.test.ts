@@ -396,12 +396,14 @@ for (const due of ["acknowledgement", "answer to PING"]) {
       while (wire.far.bytesRead === read) await pause();
     }
     wire.near.resume();
+    const resumedAt = performance.now();
     await peer.until(() =>
       peer.heard.some((frame) => {
         if (due === "acknowledgement") return "received" in frame && frame.received === peer.seq;
         return frame.type === "ping" && frame.reply && frame.opaque === 4_711;
       }),
     );
+    assert.ok(performance.now() - resumedAt < 1_500, "it waited for something else");
     channel.reset(Code.CANCEL);
     channel.forget();
     wire.near.end();

@@ -182,7 +182,6 @@ class Joint implements Receiver, Reader {
       input.on("close", () => this.#gone());
     }
     if (output.readableEnded) this.#outputEnded();
-    else if (this.#stream.sendable === 0) this.#stopped = true;
     else this.#reading = readInto(output, this);
   }
 
@@ -284,8 +283,7 @@ class Joint implements Receiver, Reader {
 
   #goOn(): void {
     this.#stopped = false;
-    if (this.#reading === undefined) this.#reading = readInto(this.#to.output, this);
-    else this.#reading.resume();
+    this.#reading?.resume();
   }
 
   // ---- ends
