@@ -6,9 +6,7 @@
  *     fived://[user@]host[:port][/service][?host=virtual-host]
  * @module
  */
-import { isIPv4, isIPv6, SocketAddress } from "node:net";
-import { domainToASCII } from "node:url";
-import { FivedError } from "../io/index.ts";
+import { canonicalHost, FivedError, type Host } from "../io/index.ts";
 import { isServiceName } from "../wire/index.ts";
 
 /** The port where no other is written, after RFC 1078. */
@@ -37,12 +35,6 @@ export interface UnixAddress {
   readonly user: string | undefined;
   readonly path: string;
 }
-
-/** A canonical host: names in lower-case A-labels without a final dot, IP addresses as RFC 5952 prints them. */
-export type Host =
-  | { readonly type: "name"; readonly text: string }
-  | { readonly type: "ipv4"; readonly text: string }
-  | { readonly type: "ipv6"; readonly text: string };
 
 /**
  * Reads an address; throws `ADDRESS_BAD` with the value and the way out.
@@ -77,30 +69,8 @@ export function hostLine(address: Address): string | undefined {
   return isVirtualHost(address.host) ? address.host.text : undefined;
 }
 
-/** The canonical form of a host, brackets around IPv6 optional; undefined when it is none. */
-export function canonicalHost(text: string): Host | undefined {
-  const bracketed = /^\[(.*)\]$/s.exec(text);
-  if (bracketed !== null || text.includes(":")) return canonicalIPv6(bracketed?.[1] ?? text);
-  // Only what a name may hold goes to domainToASCII: it reads a URL, and would stop at "/" or decode "%2e" without a word.
-  if (!/^[A-Za-z0-9._\-\u0080-\u{10ffff}]+$/u.test(text)) return undefined;
-  // It also turns the old spellings of IPv4 (127.1, 0x7f.1, 2130706433) into four numbers, as getaddrinfo would behind our back.
-  const name = domainToASCII(text).replace(/\.$/, "");
-  if (isIPv4(name)) return { type: "ipv4", text: name };
-  if (name.length > NAME_LENGTH_MAX || !name.split(".").every((label) => LABEL.test(label))) return undefined;
-  return { type: "name", text: name };
-}
-
-/** Octets of a name without its final dot (RFC 1035 §2.3.4). */
-const NAME_LENGTH_MAX = 253;
-
-/** A label of RFC 1123 §2.1, and the underscore that container networks use. A leading hyphen would be an option to some program. */
-const LABEL = /^[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?$/;
-
 /** Printable and blank-free, since it becomes a word of a request line; a colon before "@" is a password, and no place for one. */
 const USER = /^[^\s\p{C}/:]{1,255}$/u;
-
-/** An interface name (IFNAMSIZ) behind a link-local address. */
-const ZONE = /^[A-Za-z0-9._-]{1,15}$/;
 
 /** What sun_path holds on Linux without its final zero; the other systems hold less. */
 const UNIX_PATH_BYTES_MAX = 107;
@@ -192,16 +162,6 @@ function userIn(text: string, user: string | undefined): string | undefined {
   if (user === undefined || USER.test(user)) return user;
   if (user.includes(":")) throw bad(text, "a password has no place in an address: leave it out");
   throw bad(text, `${quoted(user)} is not a user name`);
-}
-
-function canonicalIPv6(text: string): Host | undefined {
-  const [address = "", zone, ...more] = text.split("%");
-  if (!isIPv6(address) || more.length > 0 || (zone !== undefined && !ZONE.test(zone))) return undefined;
-  const canonical = new SocketAddress({ address, family: "ipv6" }).address;
-  const mapped = canonical.startsWith("::ffff:") ? canonical.slice("::ffff:".length) : "";
-  // An IPv4-mapped address is dialled as IPv4, so it is that server, under that server's pin.
-  if (isIPv4(mapped) && zone === undefined) return { type: "ipv4", text: mapped };
-  return { type: "ipv6", text: zone === undefined ? canonical : `${canonical}%${zone}` };
 }
 
 function hostPort({ host, port }: TcpAddress): string {

@@ -1,5 +1,6 @@
 /**
- * The door of `io/`: sessions and conversations on real sockets, with a clock and memory; host keys and the error class everybody uses.
+ * The door of `io/`: sessions and conversations on real sockets, with a clock and memory; host keys, host names and the error class
+ * everybody uses.
  * @module
  */
 export { BareChannel } from "./bare-channel.ts";
@@ -8,6 +9,7 @@ export { ChannelDuplex } from "./duplex.ts";
 export { type ErrorCode, FivedError } from "./errors.ts";
 export { FrameBudget } from "./frame-budget.ts";
 export { fingerprintOf, type HostKey, hostKeyOf } from "./host-key.ts";
+export { canonicalHost, canonicalName, type Host } from "./host-name.ts";
 export { type PumpOwner, SessionPump } from "./pump.ts";
 export type { SessionStream } from "./session-stream.ts";
 export type { Urgency } from "./turn.ts";

@@ -20,10 +20,9 @@ import {
   type YAMLMap,
 } from "yaml";
 import type { z } from "zod";
-import { FivedError } from "../io/index.ts";
+import { canonicalName, FivedError } from "../io/index.ts";
 import { loadCertificate } from "./certificate.ts";
 import type { Endpoint } from "./endpoint.ts";
-import { canonicalHost } from "./host-name.ts";
 import { escapeControls } from "./log.ts";
 import {
   ANYONE,
@@ -451,7 +450,7 @@ async function certificateProblems(
 function compile(settings: Settings, source: Source, state: string): Configuration {
   const services = serviceSettings(settings.services, ["services"], source);
   const hosts = [...settings.hosts].map(([name, host]) => ({
-    name: canonicalHost(name) ?? name,
+    name: canonicalName(name) ?? name,
     services: serviceSettings(host.services, ["hosts", name, "services"], source),
     tls: host.tls,
   }));

@@ -5,7 +5,7 @@
  */
 import { isIP, isIPv6 } from "node:net";
 import { resolve } from "node:path";
-import { canonicalHost } from "./host-name.ts";
+import { canonicalName } from "../io/index.ts";
 
 /** A transport address. Host names are canonical; IPv6 addresses have no brackets; paths are absolute. */
 export type Endpoint =
@@ -35,7 +35,7 @@ export function parseEndpoint(text: string, folder: string): Endpoint | undefine
   if (!(port <= PORT_MAX)) return undefined;
   if (bracketed !== undefined)
     return isIPv6(bracketed) ? { type: "tcp", host: bracketed.toLowerCase(), port } : undefined;
-  const host = isIP(plain) === 4 ? plain : canonicalHost(plain);
+  const host = isIP(plain) === 4 ? plain : canonicalName(plain);
   return host === undefined ? undefined : { type: "tcp", host, port };
 }
 

@@ -5,14 +5,14 @@
  */
 import { hostname } from "node:os";
 import { createSecureContext, type SecureContext } from "node:tls";
-import { FivedError } from "../io/index.ts";
+import { canonicalName, FivedError } from "../io/index.ts";
 import { assertNever } from "../wire/index.ts";
 import { ExecService } from "./backends/exec.ts";
 import { loadModule } from "./backends/module.ts";
 import { TcpService } from "./backends/tcp.ts";
 import { type Certificate, loadCertificate, ownCertificate } from "./certificate.ts";
 import type { Configuration, ServiceSettings } from "./config.ts";
-import { canonicalHost, isDefaultHost } from "./host-name.ts";
+import { isDefaultHost } from "./default-host.ts";
 import type { Log } from "./log.ts";
 import { ANYONE, EVERYONE_SIGNED_IN } from "./schema.ts";
 import type { Caller, Service } from "./service.ts";
@@ -77,7 +77,7 @@ export async function buildRegistry(configuration: Configuration, { log }: { rea
 async function defaultCertificate({ tls, state, hosts }: Configuration): Promise<Certificate> {
   if (tls !== undefined) return await loadCertificate(tls);
   const names = hosts.filter((host) => host.tls === undefined).map((host) => host.name);
-  const ours = canonicalHost(hostname());
+  const ours = canonicalName(hostname());
   return await ownCertificate(state, [...names, ...(ours === undefined ? [] : [ours]), "localhost"]);
 }
 
@@ -157,7 +157,7 @@ class Snapshot implements Registry {
 
   host(name: string | undefined): VirtualHost | undefined {
     if (name === undefined) return this.#defaultHost;
-    const canonical = canonicalHost(name);
+    const canonical = canonicalName(name);
     const host = canonical === undefined ? undefined : this.#hosts.get(canonical);
     return host ?? (isDefaultHost(name) ? this.#defaultHost : undefined);
   }

@@ -9,9 +9,10 @@
 import { accessSync, constants, statSync } from "node:fs";
 import { delimiter, extname, join, resolve } from "node:path";
 import { z } from "zod";
+import { canonicalName } from "../io/index.ts";
 import { isServiceName } from "../wire/index.ts";
+import { isDefaultHost } from "./default-host.ts";
 import { ENDPOINT_FORMS, type Endpoint, endpointText, parseEndpoint } from "./endpoint.ts";
-import { canonicalHost, isDefaultHost } from "./host-name.ts";
 import { RESERVED_WORDS } from "./words.ts";
 
 /** Names in `allow` that need no definition. */
@@ -76,7 +77,7 @@ export function configurationSchema(surroundings: Surroundings) {
         tls: tls.optional().describe("A certificate of its own; without it the host shows the server's."),
       }),
       hostProblem,
-      (name) => canonicalHost(name) ?? name,
+      (name) => canonicalName(name) ?? name,
     )
       .prefault(new Map())
       .describe("Virtual hosts: other services under another name at the same address. The key is the host name."),
@@ -526,7 +527,7 @@ const MODULE_EXTENSIONS: ReadonlySet<string> = new Set([".ts", ".mts", ".js", ".
 
 function hostProblem(name: string): string | undefined {
   if (isDefaultHost(name)) return "the name means the default host: write its services under services";
-  return canonicalHost(name) === undefined ? "expected the name of a host, such as git.example.org" : undefined;
+  return canonicalName(name) === undefined ? "expected the name of a host, such as git.example.org" : undefined;
 }
 
 function unknownKey(key: string, known: readonly string[]): string {
