@@ -210,7 +210,7 @@ test("who is called off is told so, before, while connecting and while waiting f
   await refused(t, await tlsServer(t), "ABORTED", { signal: asked.signal, ask });
 });
 
-test("where nothing listens, and where the name has no address, the error says which", { skip }, async (t) => {
+test("S09 where nothing listens, and where the name has no address, the error says which", { skip }, async (t) => {
   const closed = await plainServer(t, () => {});
   closed.server.close();
   await once(closed.server, "close");

@@ -191,7 +191,7 @@ test("loading throws one error that carries every problem", async (t) => {
   });
 });
 
-test("words of the protocol are no names of services, in any case", async (t) => {
+test("L09 words of the protocol are no names of services, in any case", async (t) => {
   const words = ["LIST", "help", "Tls", "MULTIPLEX", "host", "Auth", "DETACHABLE", "attach", "ProveAuth", "GETSIGNKEY"];
   const yaml = words.map((word) => `  ${word}: { to: 80, allow: [anyone] }\n`).join("");
   const found = await complaints(t, `services:\n${yaml}`);
@@ -201,7 +201,7 @@ test("words of the protocol are no names of services, in any case", async (t) =>
   );
 });
 
-test("two names that the protocol cannot tell apart are refused, services and hosts alike", async (t) => {
+test("L09 two names that the protocol cannot tell apart are refused, services and hosts alike", async (t) => {
   const found = await complaints(
     t,
     `services:

@@ -103,7 +103,7 @@ function requestsFor(word: string): readonly string[] {
 testElsewhere(import.meta.filename);
 
 for (const [how, way] of Object.entries(ways)) {
-  test(`each word in the state ${how}`, async (t) => {
+  test(`L11 each word in the state ${how}`, async (t) => {
     const served = await serveSetUp(t, setUp, way.serving);
     let looked = 0;
     for (const [word, row] of Object.entries(vectors.words)) {

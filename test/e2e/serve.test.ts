@@ -126,7 +126,7 @@ test("serve ends with the shell that npx has put in between, which passes no sig
   await once(shell.stdout.resume(), "close");
 });
 
-test("SIGUSR1 opens no inspector", async () => {
+test("S10 SIGUSR1 opens no inspector", async () => {
   await using mine = await home();
   const server = mine.start(["serve", "web=3000", ...LISTEN]);
   const address = await addressOf(server);

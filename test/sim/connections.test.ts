@@ -242,7 +242,7 @@ seededTest(
 );
 
 seededTest(
-  "D14 D15 the old connection is superseded: what it still brings is not read, and nothing is lost or doubled",
+  "D15 the old connection is superseded: what it still brings is not read, and nothing is lost or doubled",
   (random) => {
     for (let round = 0; round < 20; round++) {
       const world = new World(random);

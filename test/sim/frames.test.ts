@@ -5,11 +5,25 @@
  */
 import assert from "node:assert/strict";
 import test from "node:test";
-import { Code, encodeSequenced, FrameType, type SequencedContent } from "../../src/wire/index.ts";
+import { Code, encodeSequenced, FrameType, HEADER_BYTES, type SequencedContent } from "../../src/wire/index.ts";
 import { data, open, Peer, SETTINGS, sizeOf } from "./peer.ts";
 import { Random, seededTest } from "./seed.ts";
 
 const CANCEL: SequencedContent = { type: "reset", stream: 1, code: Code.CANCEL };
+
+/** A frame of a type that this protocol does not have. */
+function unknownFrame(
+  type: number,
+  { stream, seq = 0, payload }: { readonly stream: number; readonly seq?: number; readonly payload: number },
+): Uint8Array {
+  const frame = new Uint8Array(HEADER_BYTES + payload).fill(0x61, HEADER_BYTES);
+  const view = new DataView(frame.buffer);
+  view.setUint8(0, type);
+  view.setUint16(2, payload);
+  view.setUint32(4, stream);
+  view.setUint32(12, seq);
+  return frame;
+}
 
 /** The session ended by its own judgement: END and CLOSE_CONN say why. */
 function endedWith(peer: Peer, code: number, message?: string): void {
@@ -212,6 +226,44 @@ test("M15 the first frame of a log is SETTINGS at position 0, and nothing else",
   endedWith(deleted, Code.SEQ);
   const unsequenced = new Peer().connect().tell({ type: "ping", received: 0, opaque: 1, reply: false }).say(SETTINGS);
   assert.equal(unsequenced.ended(), undefined);
+});
+
+test("M16 a request is one OPEN of 1,024 octets at most: no frame goes on with it, and none is kept for it", () => {
+  const octets = new Uint8Array(1_024).fill(0x61);
+  const request: SequencedContent = { type: "open", stream: 1, credit: 65_536, request: octets };
+  const long = new Peer({ retain: true }).greet();
+  const header = encodeSequenced(long.end, request).subarray(0, HEADER_BYTES);
+  new DataView(header.buffer, header.byteOffset).setUint16(2, 1_025);
+  long.raw(header);
+  assert.equal(long.frames("closeConnection")[0]?.code, Code.PROTOCOL, "judged by its header");
+  assert.equal(long.told("opened").length, 0);
+
+  const peer = new Peer().greet().say(request);
+  for (const type of [0x09, 0x3f, 0x40, 0x7f]) {
+    const frame = unknownFrame(type, { stream: 1, seq: type >= 0x40 ? peer.end : 0, payload: 1_000 });
+    peer.raw(frame);
+    if (type >= 0x40) peer.end += frame.length;
+  }
+  assert.deepEqual(peer.told("opened"), [{ type: "opened", stream: 1, request: octets }]);
+  assert.equal(peer.told("data").length, 0);
+  peer.say(open(1, 65_536, "and more"));
+  endedWith(peer, Code.PROTOCOL);
+});
+
+test("R08 a PRIORITY of HTTP/2, however often it is said, is a frame that nobody knows: nothing is moved, kept or answered", () => {
+  const peer = new Peer().greet().say(open(1), open(3)).acknowledge().pass(100).forget();
+  const storm = Buffer.concat(
+    Array.from({ length: 1_000 }, (_, at) => unknownFrame(0x02, { stream: at % 2 === 0 ? 1 : 3, payload: 5 })),
+  );
+  const deadline = peer.session.deadline;
+  for (let thousands = 0; thousands < 100; thousands++) peer.raw(storm);
+  assert.deepEqual([peer.outputs, peer.heard], [[], []]);
+  assert.equal(peer.session.deadline, deadline);
+  peer.say(data(1, 0, "x"), data(3, 0, "y"));
+  assert.deepEqual(
+    peer.told("data").map(({ stream }) => stream),
+    [1, 3],
+  );
 });
 
 test("M19 frames behind END are ignored, and it is answered by silence", () => {

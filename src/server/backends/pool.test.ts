@@ -51,7 +51,7 @@ test("an address that was tried, or is down, is passed over", () => {
   assert.deepEqual(targets.next(200, [])?.endpoint, endpoint(0), "after its time it is tried again");
 });
 
-test("a failed address waits 100 ms, then twice as long after each failure, up to 5 s", () => {
+test("R05 a failed address waits 100 ms, then twice as long after each failure, up to 5 s", () => {
   const target = new Target(endpoint(1));
   const waits: number[] = [];
   let now = 1_000;
