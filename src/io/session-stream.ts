@@ -67,7 +67,7 @@ export class SessionStream implements Channel {
       return;
     }
     this.pump.session.finish(this.id, performance.now(), how === "whole");
-    this.pump.list("next");
+    this.pump.list(this.#ended ? "soon" : "next"); // where the peer has ended before, hardly anybody waits for our end
   }
 
   reset(code: number): void {
@@ -195,7 +195,7 @@ class Joint implements Receiver, Reader {
 
   end(): void {
     this.#outlet.flush();
-    this.#to.input.end();
+    if (!this.#to.input.writableEnded) this.#to.input.end(); // twice is no fault, but Node would make an error of it, which is dear
   }
 
   closed(code: number): void {
