@@ -643,7 +643,8 @@ export class Session {
         return;
       case "ping":
         if (frame.reply) {
-          if (frame.opaque === connection.asked?.opaque) this.#measureRoundTrip(connection, this.#now - connection.asked.at);
+          if (frame.opaque === connection.asked?.opaque)
+            this.#measureRoundTrip(connection, this.#now - connection.asked.at);
           return;
         }
         connection.answer = frame.opaque;
