@@ -1,0 +1,6 @@
+/**
+ * The door of `identity/`: proofs of who somebody is that both ends have to agree on, as octets: SSH keys and signatures, statements and
+ * their verification. Knows no sockets and no sessions.
+ * @module
+ */
+export {};
