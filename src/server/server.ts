@@ -297,6 +297,7 @@ class Daemon implements SessionServer {
       session: reception.session,
       user: undefined,
       roles: [],
+      identity: undefined,
       secure: state === "secure",
       peer: peerOf(reception.socket),
     };

@@ -5,6 +5,7 @@
  */
 import type { Duplex } from "node:stream";
 import type { Splice } from "../io/index.ts";
+import type { Identity } from "./auth/mechanism.ts";
 
 /** What a conversation becomes once a service has answered (PROTOCOL §3.2). */
 export type Next = "lines" | "tls" | "frames" | "bytes" | "closed";
@@ -17,7 +18,10 @@ export interface Caller {
   /** Identifier of the session or bare connection, for logs and back ends. */
   readonly session: string;
   readonly user: string | undefined;
+  /** Those that apply here: of the configuration, and those that came with the identity. */
   readonly roles: readonly string[];
+  /** How the user was recognised; undefined for nobody. */
+  readonly identity: Identity | undefined;
   /** True inside TLS. */
   readonly secure: boolean;
   /** Transport address of the peer: `192.0.2.1:4711`, `[2001:db8::1]:4711` or `unix:`. */

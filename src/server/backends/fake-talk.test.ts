@@ -14,6 +14,7 @@ export const STRANGER: Caller = {
   session: "s1",
   user: undefined,
   roles: [],
+  identity: undefined,
   secure: true,
   peer: "192.0.2.1:4711",
 };
