@@ -203,3 +203,57 @@ test("a reply is + or -, with a number or without", () => {
   for (const bad of ["", " +", "hello", "HTTP/1.1 400 Bad Request"])
     assert.deepEqual(parseReply(bad), { type: "error", code: "REPLY_BAD" }, bad);
 });
+
+for (const cut of [1, 3, 1_000]) {
+  test(`A09 an answer is read as octets and wiped where it lay, in pieces of ${cut}`, () => {
+    const reader = new LineReader();
+    const text = Buffer.from("AUTH up\r\nse\xffcret\r\nLIST\r\n", "latin1");
+    const chunks: Uint8Array[] = [];
+    const lines: unknown[] = [];
+    let asked = false;
+    for (let at = 0; at < text.length; at += cut) {
+      const chunk = new Uint8Array(text.subarray(at, at + cut));
+      chunks.push(chunk);
+      reader.push(chunk);
+      for (;;) {
+        const line = asked && lines.length === 1 ? reader.nextOctets() : reader.next();
+        if (line === undefined) break;
+        lines.push(line instanceof Uint8Array ? Buffer.from(line).toString("latin1") : line);
+        asked = true;
+      }
+    }
+    assert.deepEqual(lines, [
+      { type: "line", text: "AUTH up" },
+      "se\xffcret",
+      { type: "line", text: "LIST" },
+    ]);
+    assert.equal(reader.buffered, 0);
+    assert.doesNotMatch(Buffer.concat(chunks).toString("latin1"), /cret/);
+  });
+}
+
+test("an answer longer than a line is an error, wherever it is cut", () => {
+  for (const cut of [1, 100, 5_000]) {
+    const reader = new LineReader();
+    const octets = new Uint8Array(LINE_BYTES_MAX + 2).fill(97);
+    let heard: unknown;
+    for (let at = 0; at < octets.length && heard === undefined; at += cut) {
+      reader.push(octets.slice(at, at + cut));
+      heard = reader.nextOctets();
+    }
+    reader.push(new Uint8Array(1).fill(97));
+    heard ??= reader.nextOctets();
+    assert.ok(typeof heard === "object" && heard !== null && "code" in heard && heard.code === "LINE_TOO_LONG");
+  }
+});
+
+test("an answer whose beginning was read as text is whole", () => {
+  const reader = new LineReader();
+  reader.push(Buffer.from("alic"));
+  assert.equal(reader.next(), undefined);
+  assert.equal(reader.nextOctets(), undefined);
+  assert.equal(reader.buffered, 4);
+  reader.push(Buffer.from("e\r\n"));
+  assert.equal(Buffer.from(reader.nextOctets() as Uint8Array).toString(), "alice");
+  assert.equal(reader.buffered, 0);
+});

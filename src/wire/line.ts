@@ -69,6 +69,39 @@ export class LineReader {
     }
   }
 
+  /**
+   * The next line as octets, for answers that must not become a string (a password): they are wiped where they lay. Undefined when its CRLF
+   * has not arrived.
+   */
+  nextOctets(): Uint8Array | Extract<Line, { type: "error" }> | undefined {
+    const octets = new Uint8Array(LINE_BYTES_MAX + 2);
+    let length = 0;
+    for (; length < this.#text.length; length++) octets[length] = this.#text.charCodeAt(length);
+    this.#text = ""; // what had been read of it as text
+    for (const [index, chunk] of this.#pending.entries()) {
+      for (let at = 0; at < chunk.length; at++) {
+        if (length === octets.length) return { type: "error", code: "LINE_TOO_LONG", bytes: length - 1 };
+        octets[length++] = chunk[at] ?? 0;
+        if (octets[length - 1] !== LF || octets[length - 2] !== CR) continue;
+        for (const read of this.#pending.splice(0, index)) read.fill(0);
+        chunk.fill(0, 0, at + 1);
+        const rest = chunk.subarray(at + 1);
+        if (rest.length === 0) this.#pending.shift();
+        else this.#pending[0] = rest;
+        this.#pendingBytes = this.#pending.reduce((bytes, each) => bytes + each.length, 0);
+        const line = octets.slice(0, length - 2);
+        octets.fill(0);
+        return line;
+      }
+    }
+    // Not complete: what was text goes back in front, as octets.
+    const before = length - this.#pendingBytes;
+    if (before > 0) this.#pending.unshift(octets.slice(0, before));
+    this.#pendingBytes += before;
+    octets.fill(0);
+    return undefined;
+  }
+
   /** Hands over everything that was not read as a line: the conversation's bytes belong to somebody else now. */
   rest(): Uint8Array {
     const rest = new Uint8Array(this.buffered);
