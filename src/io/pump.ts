@@ -10,7 +10,7 @@
  */
 import type { Socket } from "node:net";
 import { TLSSocket } from "node:tls";
-import { type Output, Session, type SessionOptions } from "../session/index.ts";
+import { type Output, Session, type SessionLimits, type SessionOptions } from "../session/index.ts";
 import { assertNever, Code } from "../wire/index.ts";
 import { endInTime, FOLLOW_MS, TAKE_MS } from "./closing.ts";
 import type { Account, FrameBudget } from "./frame-budget.ts";
@@ -111,6 +111,12 @@ export class SessionPump implements Participant {
     this.#streams.set(id, stream);
     this.list("next");
     return stream;
+  }
+
+  /** Other limits from now on, larger ones: the peer's user was recognised. */
+  raise(limits: SessionLimits): void {
+    this.#session.raise(limits, performance.now());
+    this.list();
   }
 
   /** Takes no more streams; those that are open go on. */

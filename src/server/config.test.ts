@@ -40,7 +40,7 @@ test("a configuration with a bit of everything means what it says", async (t) =>
 listen: [tcp://0.0.0.0:0, { url: "unix:run/fived.sock", plaintext: true }]
 roles: { ops: [alice, "bob@p.example"], staff: ["group:staff"] }
 services:
-  wiki:  { to: tcp://127.0.0.1:8080, allow: [staff] }
+  wiki:  { to: tcp://127.0.0.1:8080, allow: [staff], announce: proxy-v2 }
   db:    { to: ["tcp://10.0.0.1:5432", "[::1]:5432", "unix:db.sock"], balance: round-robin, allow: [ops, alice] }
   one:   { to: 3000, health: { interval: 2.5s }, allow: [anyone] }
   clock: { exec: [date, -u], processes: 3, allow: [anyone] }
@@ -73,6 +73,7 @@ limits: { anonymous: { streams: 4, budget: 1MiB }, connect: 500ms }
     type: "tcp",
     targets: [{ type: "tcp", host: "127.0.0.1", port: 8080 }],
     balance: "least-streams",
+    announce: "proxy-v2",
     checkIntervalMs: undefined,
   });
   assert.deepEqual(db, {
@@ -83,6 +84,7 @@ limits: { anonymous: { streams: 4, budget: 1MiB }, connect: 500ms }
       { type: "unix", path: join(folder, "db.sock") },
     ],
     balance: "round-robin",
+    announce: undefined,
     checkIntervalMs: 10_000,
   });
   assert.equal(one?.type === "tcp" && one.checkIntervalMs, 2_500);
@@ -100,6 +102,7 @@ limits: { anonymous: { streams: 4, budget: 1MiB }, connect: 500ms }
           type: "tcp",
           targets: [{ type: "tcp", host: "git.example.org", port: 22 }],
           balance: "least-streams",
+          announce: undefined,
           checkIntervalMs: undefined,
         },
         undefined,
@@ -242,12 +245,36 @@ test("what is not YAML, not a mapping or not there is told as such", async (t) =
 });
 
 test("keys of a later release are refused rather than silently without effect", async (t) => {
-  const yaml =
-    "auth: { mechanisms: [pubkey] }\npolicies: p.cedar\nservices: { a: { to: 1, allow: [anyone], announce: http } }\n";
+  assert.deepEqual(await complaints(t, "auth: { providers: {} }\nsessions: { detach: {} }\n"), [
+    "1:9 auth.providers: not available in this release",
+    "2:13 sessions.detach: not available in this release",
+  ]);
+});
+
+test("how people sign in is read with its defaults, and what does not fit together is refused", async (t) => {
+  const { auth } = await loadConfiguration(await written(t, "{}"), { state: STATE });
+  assert.deepEqual(auth, {
+    mechanisms: ["pubkey", "up"],
+    up: {},
+    pubkey: {},
+    cert: { automatic: false },
+    secondFactor: [],
+    plaintext: false,
+  });
+  const yaml = `auth:
+  mechanisms: [pubkey, password]
+  up: { store: users, pam: login }
+  pubkey: { authorizedKeys: /etc/keys }
+services: { a: { exec: [date], allow: [anyone], announce: http } }
+limits: { penalties: { min: 1h, max: 1m, exempt: [10.0.0.0/33, 10.0.0.0/8, "2001:db8::/32"] } }
+`;
   assert.deepEqual(await complaints(t, yaml), [
-    "1:1 auth: not available in this release",
-    "2:1 policies: not available in this release",
-    "3:42 services.a.announce: not available in this release",
+    '2:24 auth.mechanisms[1]: "password", expected pubkey, up, cert or ext',
+    "3:7 auth.up: expected one of store and pam",
+    '4:29 auth.pubkey.authorizedKeys: "/etc/keys", expected a path with %u, which stands for the user\'s name',
+    "5:49 services.a.announce: belongs to to",
+    '6:38 limits.penalties.max: "1m", expected at least as much as min',
+    '6:51 limits.penalties.exempt[0]: "10.0.0.0/33", expected a network such as 10.0.0.0/8 or 2001:db8::/32',
   ]);
 });
 
@@ -257,13 +284,13 @@ services:
   a: { to: 1 }
   b: { to: 1, allow: [] }
   c: { to: 1, allow: [ops, alice, staff, "bob@p.example", anyone] }
-hosts: { x.example: { services: { d: { to: 1, allow: [group:x] } } } }
+hosts: { x.example: { services: { d: { to: 1, allow: [x] } } } }
 `;
   const expected = [
     "3:3 warning: services.a: nobody may use it; say who, as in allow: [anyone]",
     "4:3 warning: services.b: nobody may use it; say who, as in allow: [anyone]",
-    '5:35 warning: services.c.allow[2]: "staff", no role of that name is defined, and no user: nobody has it',
-    '6:55 warning: hosts."x.example".services.d.allow[0]: "group:x", no role of that name is defined, and no user: nobody has it',
+    '5:35 warning: services.c.allow[2]: "staff", no role of that name is defined: nobody has it, unless a user is called so',
+    '6:55 warning: hosts."x.example".services.d.allow[0]: "x", no role of that name is defined: nobody has it, unless a user is called so',
   ];
   const file = await written(t, yaml);
   const { warnings } = await loadConfiguration(file, { state: STATE });
@@ -284,7 +311,7 @@ test("names from JavaScript's own objects are names like any other", async (t) =
   );
   assert.equal(Reflect.get({}, "to"), undefined);
   assert.deepEqual(await complaints(t, "__proto__: { polluted: true }\nlimits: { constructor: 1 }\n"), [
-    `1:1 __proto__: unknown key; known here: listen, tls, auth, roles, policies, services, hosts, sessions, limits`,
+    `1:1 __proto__: unknown key; known here: listen, tls, auth, roles, policies, audit, services, hosts, sessions, limits`,
     (await complaints(t, "limits: { constructor: 1 }\n"))[0]?.replace(/^1:/, "2:"),
   ]);
   assert.equal(Reflect.get({}, "polluted"), undefined);

@@ -27,6 +27,8 @@ import { escapeControls } from "./log.ts";
 import {
   ANYONE,
   AT_KEY,
+  type AuditSettings,
+  type AuthSettings,
   type BackEndSettings,
   configurationSchema,
   EVERYONE_SIGNED_IN,
@@ -97,6 +99,10 @@ export interface Configuration {
   readonly hosts: readonly HostSettings[];
   /** Role names and their members. */
   readonly roles: ReadonlyMap<string, readonly string[]>;
+  readonly auth: AuthSettings;
+  /** Absolute path of a file of Cedar policies. */
+  readonly policies: string | undefined;
+  readonly audit: AuditSettings | undefined;
   readonly sessions: SessionSettings;
   readonly limits: Limits;
   /** What is allowed and yet hardly meant. */
@@ -462,6 +468,9 @@ function compile(settings: Settings, source: Source, state: string): Configurati
     services,
     hosts,
     roles: settings.roles,
+    auth: settings.auth,
+    policies: settings.policies,
+    audit: settings.audit,
     sessions: settings.sessions,
     limits: settings.limits,
     warnings: inOrder(warningsOf(settings, source)),
@@ -481,7 +490,7 @@ function warningsOf(settings: Settings, source: Source): Problem[] {
   // A name with a provider behind it needs no definition of ours; a plain one is a user only if some role says so.
   const members = new Set([...roles.values()].flat());
   const defined = (name: string) =>
-    name === ANYONE || name === EVERYONE_SIGNED_IN || roles.has(name) || members.has(name) || name.includes("@");
+    name === ANYONE || name === EVERYONE_SIGNED_IN || roles.has(name) || members.has(name) || /@|^group:/.test(name);
   const warnings: Problem[] = [];
   const warn = (path: Path, message: string, place: Place) =>
     warnings.push(problem(path, message, source, place, "warning"));
@@ -497,7 +506,7 @@ function warningsOf(settings: Settings, source: Source): Problem[] {
         const where = [...at, "allow", index];
         warn(
           where,
-          `${show(entry, false)}, no role of that name is defined, and no user: nobody has it`,
+          `${show(entry, false)}, no role of that name is defined: nobody has it, unless a user is called so`,
           source.place(where, false),
         );
       }

@@ -8,19 +8,25 @@
 import type { Duplex } from "node:stream";
 import { type Channel, FivedError, type Receiver, type Splice, type Urgency } from "../io/index.ts";
 import { Code, encodeLine, type Line, LineReader, parseRequest } from "../wire/index.ts";
+import type { Authentication } from "./auth/authentication.ts";
+import type { Identity, MechanismName } from "./auth/mechanism.ts";
 import type { Log } from "./log.ts";
 import type { Published, Registry, VirtualHost } from "./registry.ts";
-import type { Caller, Directory, Next, RefusalCode, Service, Talk } from "./service.ts";
+import type { Caller, Directory, Entrance, Next, RefusalCode, Service, Talk } from "./service.ts";
+import { auth } from "./services/auth.ts";
 import { host } from "./services/host.ts";
 import { help, list } from "./services/list.ts";
 import { multiplex } from "./services/multiplex.ts";
 import { tls } from "./services/tls.ts";
+import type { Standing } from "./standing.ts";
 import {
   type BuiltInWord,
   builtInWord,
-  type ConversationState,
+  type Ground,
   OUTCOMES,
+  type Outcome,
   STAYS_OPEN,
+  stateOn,
   TAKES_ARGUMENT,
 } from "./words.ts";
 
@@ -30,6 +36,7 @@ const BUILT_IN: Readonly<Record<BuiltInWord, Service>> = {
   TLS: tls,
   MULTIPLEX: multiplex,
   HOST: host,
+  AUTH: auth,
 };
 
 const NOT_FOUND = "no such service";
@@ -54,10 +61,18 @@ export interface Use {
   withdraw(): void;
 }
 
+/** An attempt at AUTH that was in vain. */
+export interface FailedAttempt {
+  readonly mechanism: MechanismName;
+  /** Whom it was about, as far as was said: not judged, and at most a line long. */
+  readonly user: string | undefined;
+}
+
 /** What a conversation needs from where it takes place. */
 export interface Place {
-  readonly state: ConversationState;
-  readonly caller: Caller;
+  readonly ground: Ground;
+  /** Shared by all conversations of a session. */
+  readonly standing: Standing;
   readonly log: Log;
   /** Host in force at the start: the one that SNI named, or the one of the session. */
   readonly host: string | undefined;
@@ -68,6 +83,12 @@ export interface Place {
   readonly uses: Set<Use>;
   /** Services as they are configured now. */
   registry(): Registry;
+  /** The ways in as they are configured now. */
+  authentication(): Authentication;
+  /** AUTH has found out who it is: the standing is to be his. False if it is somebody's already. */
+  recognised(identity: Identity): boolean;
+  /** AUTH has failed. */
+  failed(attempt: FailedAttempt): void;
   /** The first request was accepted: the connection has shown what it is for. */
   accepted(): void;
   /** A back end is to be asked: calls `go`, now or when few enough others are being asked. */
@@ -84,7 +105,9 @@ export interface Place {
  * One conversation, from its first line to its end. To its channel it is the receiver, to the service that answers it is the talk: there
  * are as many of them as there are streams, and one object is all each needs.
  */
-export class Conversation implements Receiver, Talk, Directory, Use {
+export class Conversation implements Receiver, Talk, Directory, Entrance, Use {
+  /** Who it is done for: whoever stood here when it began, or was recognised in it. AUTH elsewhere in the session adds nothing (A11). */
+  caller: Caller;
   readonly #channel: Channel;
   readonly #place: Place;
   readonly #lines = new LineReader();
@@ -96,6 +119,10 @@ export class Conversation implements Receiver, Talk, Directory, Use {
   /** The peer takes no more for now; what else is to be said waits here, and no further request is read. */
   #unsaid: Uint8Array[] | undefined;
   #onDrained: (() => void) | undefined;
+  /** AUTH has begun to ask. */
+  #dialogue = false;
+  /** AUTH waits for a line. */
+  #asked: PromiseWithResolvers<Uint8Array> | undefined;
   #ended = false;
   #spoken = false;
   /** When a request has to have been granted; a stream's connection has had one, MULTIPLEX. */
@@ -111,9 +138,10 @@ export class Conversation implements Receiver, Talk, Directory, Use {
   constructor(channel: Channel, place: Place) {
     this.#channel = channel;
     this.#place = place;
+    this.caller = place.standing.caller;
     this.#host = place.host;
     const { timeMs } = place.deadlines.unauthenticated;
-    this.#grantedBy = place.state === "stream" ? Number.POSITIVE_INFINITY : performance.now() + timeMs;
+    this.#grantedBy = place.ground === "stream" ? Number.POSITIVE_INFINITY : performance.now() + timeMs;
     channel.receiver = this;
   }
 
@@ -133,11 +161,14 @@ export class Conversation implements Receiver, Talk, Directory, Use {
 
   data(bytes: Uint8Array): void {
     this.#lines.push(bytes.slice());
+    if (this.#dialogue) bytes.fill(0); // what was typed may be a password, and lies here no longer than it has to
+    this.#hearAnswer();
     this.#read();
   }
 
   end(): void {
     this.#ended = true;
+    this.#hearAnswer();
     this.#read(); // lines that stand complete are still answered; an incomplete one never will be
   }
 
@@ -157,6 +188,7 @@ export class Conversation implements Receiver, Talk, Directory, Use {
     this.#over = true;
     this.#abort?.abort();
     this.#onDrained?.();
+    this.#hearAnswer();
     this.#useIsOver();
     this.#settle();
     // While a service is still connecting, its slot is taken: a slot is free only when the back end is gone (abuse case R01).
@@ -200,15 +232,24 @@ export class Conversation implements Receiver, Talk, Directory, Use {
   }
 
   #serveBuiltIn(word: BuiltInWord, args: readonly string[]): void {
-    const outcome = OUTCOMES[word][this.#place.state];
+    const outcome = this.#outcome(word);
     if (outcome === "acts") return this.#serve(BUILT_IN[word], word, args);
     const text = outcome === 530 ? "TLS first" : "bad sequence of words";
     if (!STAYS_OPEN.has(word)) return this.#refuseAndLeave(outcome, text);
     this.#say(`- ${outcome} ${text}`);
   }
 
+  #outcome(word: BuiltInWord | "service"): Outcome {
+    const { ground, standing } = this.#place;
+    const known = standing.caller.user !== undefined;
+    const outcome = OUTCOMES[word][stateOn(ground, known)];
+    if (word !== "AUTH" || standing.caller.secure) return outcome;
+    if (!this.#place.authentication().plaintext) return 530;
+    return known ? 503 : "acts";
+  }
+
   #serveService(word: string): void {
-    const outcome = OUTCOMES.service[this.#place.state];
+    const outcome = this.#outcome("service");
     // Before anything is looked up, so that plaintext learns nothing of what exists.
     if (outcome !== "acts") return this.#refuseAndLeave(outcome, "TLS first");
     const published = this.#visible(word);
@@ -231,9 +272,9 @@ export class Conversation implements Receiver, Talk, Directory, Use {
 
   /** A service the caller may use; a forbidden one is like none at all. */
   #visible(word: string): Published | undefined {
-    if (OUTCOMES.service[this.#place.state] !== "acts") return undefined;
+    if (this.#outcome("service") !== "acts") return undefined;
     const registry = this.#place.registry();
-    return registry.find(this.#virtualHost(registry), word, this.#place.caller);
+    return registry.find(this.#virtualHost(registry), word, this.caller);
   }
 
   #virtualHost(registry: Registry): VirtualHost | undefined {
@@ -265,6 +306,7 @@ export class Conversation implements Receiver, Talk, Directory, Use {
 
   #become(next: Next): void {
     this.#answering = false;
+    this.#dialogue = false;
     if (this.#reaching) this.#place.reached();
     this.#reaching = false;
     if (next !== "bytes") this.#useIsOver();
@@ -323,10 +365,6 @@ export class Conversation implements Receiver, Talk, Directory, Use {
   }
 
   // ---- what a service sees
-
-  get caller(): Caller {
-    return this.#place.caller;
-  }
 
   get host(): string | undefined {
     return this.#host;
@@ -399,10 +437,10 @@ export class Conversation implements Receiver, Talk, Directory, Use {
   }
 
   *names(): Iterable<string> {
-    if (OUTCOMES.service[this.#place.state] !== "acts") return; // what may not be used is not shown
+    if (this.#outcome("service") !== "acts") return; // what may not be used is not shown
     const registry = this.#place.registry();
     const services = this.#virtualHost(registry)?.services.values() ?? [];
-    for (const published of services) if (registry.visible(published, this.#place.caller)) yield published.name;
+    for (const published of services) if (registry.visible(published, this.caller)) yield published.name;
   }
 
   enter(name: string): "entered" | "unknown" | "misdirected" {
@@ -410,10 +448,85 @@ export class Conversation implements Receiver, Talk, Directory, Use {
     const target = registry.host(name);
     if (target === undefined) return "unknown";
     // Rights belong to a host and its certificate: whoever verified one certificate is not brought to another's services (H01).
-    const bound = this.#place.state === "stream" || this.#place.host !== undefined;
+    const inStream = this.#place.ground === "stream";
+    if (!inStream && this.caller.user !== undefined) return target.name === this.#host ? "entered" : "misdirected"; // AUTH fixed it (H02)
+    const bound = inStream || this.#place.host !== undefined;
     if (bound && registry.host(this.#place.host)?.group !== target.group) return "misdirected";
     this.#host = target.name;
     return "entered";
+  }
+
+  // ---- what AUTH sees
+
+  get entrance(): Entrance {
+    return this;
+  }
+
+  get authentication(): Authentication {
+    return this.#place.authentication();
+  }
+
+  get binding(): Uint8Array | undefined {
+    return this.#place.standing.binding;
+  }
+
+  get certificate(): Entrance["certificate"] {
+    return this.#place.standing.certificate;
+  }
+
+  get address(): string | undefined {
+    return this.#place.standing.address;
+  }
+
+  get elsewhere(): boolean {
+    return this.#place.ground === "stream" && this.#host !== this.#place.host;
+  }
+
+  get overBy(): number {
+    return Math.min(performance.now() + this.#place.deadlines.betweenLinesMs, this.#grantedBy);
+  }
+
+  attempt(): number {
+    return this.#place.standing.attempt();
+  }
+
+  tell(text: string): void {
+    this.#write(Buffer.from(text));
+  }
+
+  answer(): Promise<Uint8Array> {
+    const asked = Promise.withResolvers<Uint8Array>();
+    this.#asked = asked;
+    this.#dialogue = true;
+    this.#hearAnswer();
+    return asked.promise;
+  }
+
+  /** Gives AUTH the line it waits for, as octets: it may be a password, which must not become a string (abuse case A09). */
+  #hearAnswer(): void {
+    const asked = this.#asked;
+    if (asked === undefined) return;
+    const before = this.#lines.buffered;
+    const line = this.#over ? undefined : this.#lines.nextOctets();
+    if (line === undefined && !this.#ended && !this.#over) return;
+    this.#asked = undefined;
+    if (line instanceof Uint8Array) {
+      this.#channel.consumed(before - this.#lines.buffered);
+      return asked.resolve(line);
+    }
+    if (line === undefined) asked.reject(new FivedError("ABORTED", "Cannot go on: there is no answer"));
+    else asked.reject(new FivedError("PROTOCOL_ERROR", "Cannot take an answer that is no line"));
+  }
+
+  recognised(identity: Identity): boolean {
+    if (this.#over || !this.#place.recognised(identity)) return false;
+    this.caller = this.#place.standing.caller;
+    this.#place.accepted();
+    return true;
+  }
+
+  failed(attempt: FailedAttempt): void {
+    this.#place.failed(attempt);
   }
 
   taken(): Promise<void> {

@@ -17,6 +17,7 @@ const FIELDS = [
   "service",
   "host",
   "user",
+  "mechanism",
   "peer",
   "url",
   "target",

@@ -7,6 +7,7 @@ import { hostname } from "node:os";
 import { createSecureContext, type SecureContext } from "node:tls";
 import { canonicalName, FivedError } from "../io/index.ts";
 import { assertNever } from "../wire/index.ts";
+import type { Identity } from "./auth/mechanism.ts";
 import { ExecService } from "./backends/exec.ts";
 import { loadModule } from "./backends/module.ts";
 import { TcpService } from "./backends/tcp.ts";
@@ -41,6 +42,8 @@ export interface VirtualHost {
 export interface Registry extends AsyncDisposable {
   /** Of the key of the default host, as `known_hosts` tools print it. */
   readonly fingerprint: string;
+  /** Some host believes client certificates: clients are asked for theirs. */
+  readonly believesCertificates: boolean;
   /** The host of that name; IP addresses, localhost and no name are the default host. Undefined for a name nobody configured. */
   host(name: string | undefined): VirtualHost | undefined;
   /**
@@ -50,6 +53,8 @@ export interface Registry extends AsyncDisposable {
   find(host: VirtualHost | undefined, name: string, caller: Caller): Published | undefined;
   /** May the caller know of the service, and use it? */
   visible(published: Published, caller: Caller): boolean;
+  /** Roles of somebody: those of the configuration, by name and by group, and those that came with him. */
+  rolesOf(identity: Identity): readonly string[];
   /** What to show in a TLS handshake; for a name nobody configured the default host's. Never throws. */
   secureContextFor(servername: string | undefined): SecureContext;
 }
@@ -131,6 +136,7 @@ const ENDS_SOON_MS = 14 * 24 * 60 * 60 * 1_000;
 
 class Snapshot implements Registry {
   readonly fingerprint: string;
+  readonly believesCertificates: boolean;
   readonly #defaultHost: VirtualHost;
   readonly #hosts: ReadonlyMap<string, VirtualHost>;
   readonly #roles: ReadonlyMap<string, ReadonlySet<string>>;
@@ -147,6 +153,8 @@ class Snapshot implements Registry {
     { log, started }: Pick<Options, "log" | "started">,
   ) {
     this.fingerprint = defaultHost.certificate.fingerprint;
+    const certificates = [defaultHost, ...hosts.values()].map(({ certificate }) => certificate);
+    this.believesCertificates = certificates.some(({ context }) => context.ca !== undefined);
     this.#defaultHost = defaultHost;
     this.#hosts = hosts;
     this.#roles = new Map([...roles].map(([role, members]) => [role, new Set(members)]));
@@ -169,6 +177,13 @@ class Snapshot implements Registry {
 
   visible({ allow }: Published, caller: Caller): boolean {
     return this.#mayUse(allow, caller);
+  }
+
+  rolesOf({ user, groups, roles }: Identity): readonly string[] {
+    const held = new Set(roles);
+    for (const [role, members] of this.#roles)
+      if (members.has(user) || groups.some((group) => members.has(`group:${group}`))) held.add(role);
+    return [...held];
   }
 
   secureContextFor(servername: string | undefined): SecureContext {

@@ -7,6 +7,7 @@
  * @module
  */
 import { accessSync, constants, statSync } from "node:fs";
+import { isIP } from "node:net";
 import { delimiter, extname, join, resolve } from "node:path";
 import { z } from "zod";
 import { canonicalName } from "../io/index.ts";
@@ -31,11 +32,19 @@ export interface Surroundings {
 export type Settings = z.output<ReturnType<typeof configurationSchema>>;
 /** What one session, one source or one service may cost; every bound of PROTOCOL §9.5 that an administrator can move. */
 export type Limits = Settings["limits"];
+/** How people sign in. */
+export type AuthSettings = Settings["auth"];
+/** Where the audit is written, and what follows when that fails. */
+export type AuditSettings = NonNullable<Settings["audit"]>;
 /** How long sessions live without a connection, and with how many. */
 export type SessionSettings = Settings["sessions"];
 /** How the targets of a service share its streams. */
 export type Balance = (typeof BALANCES)[number];
 
+/** How a back end may learn who is calling. */
+export type Announcement = (typeof ANNOUNCEMENTS)[number];
+
+const ANNOUNCEMENTS = ["proxy-v2", "http"] as const;
 const BALANCES = ["least-streams", "round-robin", "first"] as const;
 
 /** More addresses than a computer has. */
@@ -65,9 +74,14 @@ export function configurationSchema(surroundings: Surroundings) {
     tls: tls
       .optional()
       .describe("The server's certificate. Without it the server makes its own and keeps it in the state folder."),
-    auth: unavailable("How people sign in."),
+    auth: authSchema(surroundings).prefault({}).describe("How people sign in."),
     roles: rolesSchema().prefault(new Map()).describe("Names for groups of people, to be used in `allow`."),
-    policies: unavailable("Rules that roles cannot express."),
+    policies: file(surroundings.folder, "policies in Cedar")
+      .optional()
+      .describe("A file of Cedar policies, for rules that roles cannot express: see policies.md."),
+    audit: auditSchema(surroundings)
+      .optional()
+      .describe("Where each sign-in, refusal and stream is written down, one JSON object a line: a file, or `stderr`."),
     services: services.prefault(new Map()).describe("The services of the default host, in the order LIST shows them."),
     hosts: dictionary(
       mapping({
@@ -125,6 +139,80 @@ function tlsSchema({ folder }: Surroundings) {
       .optional()
       .describe("PEM file: authorities whose client certificates are believed."),
   });
+}
+
+function authSchema({ folder }: Surroundings) {
+  const pattern = text("the path of authorized keys, such as /etc/fived/keys/%u")
+    .refine((path) => /%u/.test(path), "expected a path with %u, which stands for the user's name")
+    .transform((path) => resolve(folder, path));
+  const passwords = mapping({
+    store: text("the name of a user store")
+      .optional()
+      .describe(
+        "The user store that `fived user` keeps: a path, in the state folder where it is relative. `users` unless said otherwise.",
+      ),
+    pam: text("the name of a PAM service")
+      .refine((name) => /^[A-Za-z0-9_-]{1,64}$/.test(name), "expected the name of a file in /etc/pam.d")
+      .optional()
+      .describe("Ask PAM instead, as the service of this name in /etc/pam.d."),
+    helper: text("the path of a socket")
+      .transform((path) => resolve(folder, path))
+      .optional()
+      .describe("With `pam`, where the server is not root: the socket of `fived pam-helper`, which is."),
+  }).superRefine(({ store, pam, helper }, context) => {
+    if (store !== undefined && pam !== undefined) complain(context, [], "expected one of store and pam");
+    if (helper !== undefined && pam === undefined) complain(context, ["helper"], "belongs to pam", AT_KEY);
+  });
+  const pubkey = mapping({
+    authorizedKeys: pattern
+      .optional()
+      .describe("Files of keys as OpenSSH's authorized_keys; %u is the user. Besides the keys of the user store."),
+    userCa: file(folder, "public keys of certificate authorities")
+      .optional()
+      .describe(
+        "A file of public keys, a line each: OpenSSH user certificates that one of them has signed are believed.",
+      ),
+  });
+  const cert = mapping({
+    automatic: flag()
+      .prefault(false)
+      .describe("Sign in whoever shows a valid certificate, without waiting for AUTH cert."),
+  });
+  return mapping({
+    mechanisms: z
+      .array(oneOf(MECHANISM_CHOICES), { error: "expected a list, such as [pubkey, up]" })
+      .prefault(["pubkey", "up"])
+      .describe("The ways to sign in that are offered."),
+    up: passwords.prefault({}).describe("Where passwords are checked."),
+    pubkey: pubkey.prefault({}).describe("Whose SSH keys are believed, besides those of the user store."),
+    cert: cert.prefault({}).describe("TLS client certificates by an authority of `tls.clientCa`."),
+    secondFactor: z
+      .array(text("a user or a role"), { error: "expected a list, such as [ops]" })
+      .prefault([])
+      .describe(
+        "Who has to give a second factor (TOTP) too: users and roles. Whoever has one set up is asked for it anyway.",
+      ),
+    plaintext: flag()
+      .prefault(false)
+      .describe("Let people sign in outside TLS. Everybody on the way then reads what they type."),
+    providers: unavailable("Other servers whose identities are believed."),
+  });
+}
+
+/** What `auth.mechanisms` may name. */
+const MECHANISM_CHOICES = ["pubkey", "up", "cert", "ext"] as const;
+
+function auditSchema({ folder }: Surroundings) {
+  const target = text("a file, or stderr").transform((path) => (path === "stderr" ? path : resolve(folder, path)));
+  const audit = mapping({
+    file: target.describe("The file, to which lines are added; or `stderr`."),
+    onFailure: oneOf(["continue", "refuse"])
+      .prefault("continue")
+      .describe("What happens to requests while lines cannot be written."),
+  });
+  return z
+    .preprocess((value) => (typeof value === "string" ? { file: value } : value), audit)
+    .meta({ [SHORT_FORM]: { title: "file", type: "string" } });
 }
 
 function rolesSchema() {
@@ -201,15 +289,20 @@ function servicesSchema(surroundings: Surroundings) {
       .describe(
         `Who may use the service: users, roles, \`${ANYONE}\`, \`${EVERYONE_SIGNED_IN}\`. Without it nobody sees the service.`,
       ),
-    announce: unavailable("How the back end learns who is calling."),
+    announce: oneOf(ANNOUNCEMENTS)
+      .optional()
+      .describe(
+        "With `to`: how the back end learns who is calling; see announce.md. Programs learn it from their environment.",
+      ),
   })
     .superRefine(
-      ({ to, exec, module, processes, balance, health }, context) => {
+      ({ to, exec, module, processes, balance, health, announce }, context) => {
         const given = [to, exec, module].filter((backEnd) => backEnd !== undefined).length;
         if (given !== 1) complain(context, [], "expected exactly one of to, exec and module");
         if (exec === undefined && processes !== undefined) complain(context, ["processes"], "belongs to exec", AT_KEY);
         if (to === undefined && balance !== undefined) complain(context, ["balance"], "belongs to to", AT_KEY);
         if (to === undefined && health !== undefined) complain(context, ["health"], "belongs to to", AT_KEY);
+        if (to === undefined && announce !== undefined) complain(context, ["announce"], "belongs to to", AT_KEY);
       },
       { when: ({ value }) => typeof value === "object" && value !== null },
     )
@@ -232,6 +325,8 @@ export type BackEndSettings =
       readonly type: "tcp";
       readonly targets: readonly Endpoint[];
       readonly balance: Balance;
+      /** How the target learns who is calling; undefined for not at all. */
+      readonly announce: Announcement | undefined;
       /** How often each target is tried; undefined for never. */
       readonly checkIntervalMs: number | undefined;
     }
@@ -257,12 +352,14 @@ interface ServiceKeys {
   readonly processes?: number | undefined;
   readonly balance?: Balance | undefined;
   readonly health?: { readonly intervalMs: number } | undefined;
+  readonly announce?: Announcement | undefined;
 }
 
 function backEnd(keys: ServiceKeys, folder: string): BackEndSettings {
   if (keys.to !== undefined) {
     const checked = keys.health?.intervalMs ?? (keys.to.length > 1 ? CHECK_INTERVAL_MS_DEFAULT : undefined);
-    return { type: "tcp", targets: keys.to, balance: keys.balance ?? "least-streams", checkIntervalMs: checked };
+    const { to: targets, balance = "least-streams", announce } = keys;
+    return { type: "tcp", targets, balance, announce, checkIntervalMs: checked };
   }
   if (keys.exec !== undefined) {
     return { type: "exec", ...keys.exec, folder, processesMax: keys.processes ?? PROCESSES_DEFAULT };
@@ -305,6 +402,32 @@ function limitsSchema() {
     })
     .transform(({ time, ...counts }) => ({ ...counts, timeMs: time }));
 
+  const penalties = mapping({
+    authFailure: duration().prefault("5s").describe("For each sign-in that failed."),
+    min: duration().prefault("15s").describe("A source is refused once its penalties come to so much …"),
+    max: duration().prefault("10m").describe("… and for at most so long."),
+    sources: count(1, 1_000_000)
+      .prefault(65_536)
+      .describe("Sources that are remembered; of more, the least guilty are forgotten."),
+    exempt: z
+      .array(text("a network such as 10.0.0.0/8"), { error: "expected a list, such as [10.0.0.0/8]" })
+      .prefault([])
+      .describe("Networks whose sources get no penalties."),
+    spareLoopback: flag().prefault(false).describe("Connections from this computer get no penalties."),
+  })
+    .superRefine(({ min, max, exempt }, context) => {
+      if (max < min) complain(context, ["max"], "expected at least as much as min");
+      for (const [index, network] of exempt.entries())
+        if (!isNetwork(network))
+          complain(context, ["exempt", index], "expected a network such as 10.0.0.0/8 or 2001:db8::/32");
+    })
+    .transform(({ authFailure, min, max, ...rest }) => ({
+      ...rest,
+      authFailureMs: authFailure,
+      minMs: min,
+      maxMs: max,
+    }));
+
   const controlQueue = mapping({
     frames: count(1, 1_000_000)
       .prefault(1_000)
@@ -345,6 +468,9 @@ function limitsSchema() {
       .describe("How much may be under way unacknowledged; the protocol demands at least 1MiB."),
     anonymous: anonymous.prefault({}).describe("Sessions whose user is not known."),
     unauthenticated: unauthenticated.prefault({}).describe("Connections that have not made a first accepted request."),
+    penalties: penalties
+      .prefault({})
+      .describe("What a source gets for sign-ins that failed, after OpenSSH's PerSourcePenalties."),
     firstLine: duration().prefault("10s").describe("Time for the first line of a connection."),
     betweenLines: duration().prefault("120s").describe("Time between two lines of a conversation that has spoken."),
     handshake: duration().prefault("10s").describe("Time for the TLS handshake."),
@@ -388,6 +514,13 @@ function limitsSchema() {
         shutdownMs: shutdown,
       };
     });
+}
+
+function isNetwork(text: string): boolean {
+  const [address = "", prefix, ...more] = text.split("/");
+  const bits = isIP(address) === 6 ? 128 : 32;
+  if (isIP(address) === 0 || more.length > 0) return false;
+  return prefix === undefined || (/^\d{1,3}$/.test(prefix) && Number(prefix) <= bits);
 }
 
 /** A mapping with exactly these keys. */

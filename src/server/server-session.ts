@@ -8,15 +8,15 @@ import type { SessionLimits } from "../session/index.ts";
 import { Code } from "../wire/index.ts";
 import { Conversation, type Deadlines, type Place, type Use } from "./conversation.ts";
 import type { Log } from "./log.ts";
-import type { Registry } from "./registry.ts";
-import type { Caller } from "./service.ts";
+import type { Standing } from "./standing.ts";
 
 /** What a session needs from the server. */
-export interface SessionSetting {
-  readonly caller: Caller;
+export interface SessionSetting
+  extends Pick<Place, "standing" | "registry" | "authentication" | "recognised" | "failed"> {
   readonly host: string | undefined;
   readonly log: Log;
-  readonly limits: SessionLimits;
+  /** What it may cost, by whether it is known whose it is. */
+  limits(known: boolean): SessionLimits;
   readonly deadlines: Deadlines;
   /** The services of the server that are in use. */
   readonly uses: Set<Use>;
@@ -26,7 +26,6 @@ export interface SessionSetting {
   readonly pendingOpens: number;
   /** Keep the session's log, as sessions that may be detached do. */
   readonly retain: boolean;
-  registry(): Registry;
   /** The session is over. */
   ended(): void;
 }
@@ -44,30 +43,39 @@ export class ServerSession {
 
   constructor(setting: SessionSetting) {
     this.#setting = setting;
+    const { standing } = setting;
+    const { user, session } = standing.caller;
     this.#pump = new SessionPump(
-      { role: "server", retain: setting.retain, limits: setting.limits },
+      { role: "server", retain: setting.retain, limits: setting.limits(user !== undefined) },
       {
         opened: (channel, request) => this.#opened(channel, request),
         ready: () => {},
         goingAway: () => {},
         idle: () => this.#endIfIdle(),
-        disconnected: (reason) => setting.log.debug({ session: setting.caller.session, reason }, "connection gone"),
+        disconnected: (reason) => setting.log.debug({ session, reason }, "connection gone"),
         ended: (code, reason) => {
-          setting.log.debug({ session: setting.caller.session, code, reason }, "session ended");
+          setting.log.debug({ session, code, reason }, "session ended");
           setting.ended();
         },
       },
       setting.budget,
     );
     this.#place = {
-      state: "stream",
-      caller: setting.caller,
+      ground: "stream",
+      standing,
       log: setting.log,
       host: setting.host,
       deadlines: setting.deadlines,
       firstLineBy: Number.POSITIVE_INFINITY, // it came with the OPEN
       uses: setting.uses,
       registry: setting.registry,
+      authentication: setting.authentication,
+      recognised: (identity) => {
+        if (!setting.recognised(identity)) return false;
+        this.#pump.raise(setting.limits(true));
+        return true;
+      },
+      failed: setting.failed,
       accepted: () => {},
       become: () => {}, // the table of words lets no stream become "tls" or "frames"
       reach: (go) => {
@@ -80,6 +88,11 @@ export class ServerSession {
       },
       settled: () => {},
     };
+  }
+
+  /** Whose it is. */
+  get standing(): Standing {
+    return this.#setting.standing;
   }
 
   /** Carries the session over a connection. */

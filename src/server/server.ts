@@ -14,11 +14,13 @@ import { rm } from "node:fs/promises";
 import { connect as connectSocket, createServer, isIPv6, type Server, type Socket } from "node:net";
 import { TLSSocket } from "node:tls";
 import { BareChannel, FivedError, FrameBudget } from "../io/index.ts";
-import { ANONYMOUS_LIMITS, type SessionLimits } from "../session/index.ts";
+import { SESSION_LIMITS, type SessionLimits } from "../session/index.ts";
 import { Code, encodeLine } from "../wire/index.ts";
 import { Admission, isLoopback } from "./admission.ts";
+import { type Authentication, buildAuthentication } from "./auth/authentication.ts";
+import type { Identity } from "./auth/mechanism.ts";
 import type { Configuration, ListenSettings } from "./config.ts";
-import { Conversation, type Use } from "./conversation.ts";
+import { Conversation, type FailedAttempt, type Use } from "./conversation.ts";
 import { EmptyRecords } from "./empty-records.ts";
 import { type Endpoint, endpointText } from "./endpoint.ts";
 import type { Log } from "./log.ts";
@@ -26,12 +28,15 @@ import { createLog } from "./log.ts";
 import { buildRegistry, type Registry } from "./registry.ts";
 import { ServerSession } from "./server-session.ts";
 import type { Caller } from "./service.ts";
-import type { ConversationState } from "./words.ts";
+import { Standing } from "./standing.ts";
+import type { Ground } from "./words.ts";
 
 /** The ALPN name of this protocol: without it on both sides another protocol's octets could be reflected at us (ALPACA, abuse case T11). */
 const ALPN = "fived/1";
 /** First octet of a TLS record that carries a handshake. */
 const TLS_HANDSHAKE = 0x16;
+/** Octets of the certificates a client may show: a chain is three or four of 2 KiB (abuse case T18). */
+const CHAIN_BYTES_MAX = 16 * 1_024;
 /** Connections the kernel may queue before we accept them. */
 const BACKLOG = 511;
 
@@ -56,8 +61,7 @@ export async function serve(
   options: { readonly log?: Log } = {},
 ): Promise<SessionServer> {
   const log = options.log ?? createLog({ level: "info" });
-  const registry = await buildRegistry(configuration, { log });
-  const server = new Daemon(configuration, registry, log);
+  const server = new Daemon(configuration, await setUp(configuration, log), log);
   try {
     await server.listen(configuration.listen);
   } catch (error) {
@@ -65,6 +69,22 @@ export async function serve(
     throw error;
   }
   return server;
+}
+
+/** What a configuration is made into. */
+interface SetUp {
+  readonly registry: Registry;
+  readonly authentication: Authentication;
+}
+
+async function setUp(configuration: Configuration, log: Log): Promise<SetUp> {
+  const authentication = await buildAuthentication(configuration, { log });
+  try {
+    return { authentication, registry: await buildRegistry(configuration, { log }) };
+  } catch (error) {
+    authentication[Symbol.dispose]();
+    throw error;
+  }
 }
 
 interface Listener {
@@ -84,18 +104,23 @@ class Daemon implements SessionServer {
   readonly #idle = new Set<() => void>();
   readonly #emptyRecords = new EmptyRecords();
   readonly #uses = new Set<Use>();
+  /** Connections and sessions that belong to somebody, and how to end each. */
+  readonly #known = new Map<Standing, () => void>();
   #draining = false;
   #configuration: Configuration;
   #registry: Registry;
+  #authentication: Authentication;
   #listeners: Listener[] = [];
   #reloaded: Promise<void> = Promise.resolve();
 
-  constructor(configuration: Configuration, registry: Registry, log: Log) {
+  constructor(configuration: Configuration, { registry, authentication }: SetUp, log: Log) {
     this.#configuration = configuration;
     this.#registry = registry;
+    this.#authentication = authentication;
     this.#log = log;
     this.#budget = new FrameBudget(configuration.limits.framesPerSecond);
     this.#admission = new Admission(configuration.limits.unauthenticated);
+    authentication.onChange(() => this.#recheck());
   }
 
   get addresses(): readonly string[] {
@@ -118,8 +143,8 @@ class Daemon implements SessionServer {
   }
 
   async #reload(configuration: Configuration): Promise<void> {
-    const registry = await buildRegistry(configuration, { log: this.#log });
-    const before = this.#registry;
+    const made = await setUp(configuration, this.#log);
+    const before: SetUp = { registry: this.#registry, authentication: this.#authentication };
     const wanted = new Map(configuration.listen.map((settings) => [endpointText(settings.endpoint), settings]));
     const kept = this.#listeners.filter(({ settings }) => wanted.has(endpointText(settings.endpoint)));
     const have = new Set(kept.map(({ settings }) => endpointText(settings.endpoint)));
@@ -130,7 +155,7 @@ class Daemon implements SessionServer {
       if (this.#draining) throw new FivedError("ABORTED", "Cannot reload: the server is shutting down");
     } catch (error) {
       for (const listener of opened) listener.server.close();
-      await registry[Symbol.asyncDispose]();
+      await dispose(made);
       throw error;
     }
     for (const listener of this.#listeners) if (!kept.includes(listener)) listener.server.close();
@@ -138,11 +163,52 @@ class Daemon implements SessionServer {
       listener.settings = wanted.get(endpointText(listener.settings.endpoint)) ?? listener.settings;
     this.#listeners = [...kept, ...opened];
     this.#configuration = configuration;
-    this.#registry = registry;
+    this.#registry = made.registry;
+    this.#authentication = made.authentication;
+    made.authentication.onChange(() => this.#recheck());
     this.#budget = new FrameBudget(configuration.limits.framesPerSecond);
     this.#admission.limits = configuration.limits.unauthenticated;
-    for (const use of [...this.#uses]) if (!isAllowed(registry, use)) use.withdraw();
-    await before[Symbol.asyncDispose]();
+    this.#recheck();
+    await dispose(before);
+  }
+
+  /** Rights are read again: streams that have lost theirs are cut, and who is not known any more is gone (PROTOCOL §4.11). */
+  #recheck(): void {
+    const renewed = new Map<Caller, Caller | undefined>();
+    const renew = (caller: Caller): Caller | undefined => {
+      if (!renewed.has(caller)) renewed.set(caller, this.#renewed(caller));
+      return renewed.get(caller);
+    };
+    for (const use of [...this.#uses]) {
+      const caller = renew(use.caller);
+      if (caller === undefined || !isAllowed(this.#registry, use, caller)) use.withdraw();
+    }
+    for (const [standing, end] of [...this.#known]) {
+      const caller = renew(standing.caller);
+      if (caller === undefined) end();
+      else standing.caller = caller;
+    }
+  }
+
+  /** The caller as he is known now; undefined when he is not. */
+  #renewed(caller: Caller): Caller | undefined {
+    if (caller.identity === undefined) return caller;
+    const identity = this.#authentication.current(caller.identity);
+    return identity && { ...caller, identity, roles: this.#registry.rolesOf(identity) };
+  }
+
+  #recognised(standing: Standing, identity: Identity, end: () => void): boolean {
+    const { caller } = standing;
+    if (caller.user !== undefined) return false;
+    standing.caller = { ...caller, user: identity.user, identity, roles: this.#registry.rolesOf(identity) };
+    this.#known.set(standing, end);
+    const { session, peer } = caller;
+    this.#log.info({ session, peer, user: identity.user, mechanism: identity.mechanism }, "signed in");
+    return true;
+  }
+
+  #failed({ caller: { session, peer } }: Standing, { mechanism, user }: FailedAttempt): void {
+    this.#log.info({ session, peer, user, mechanism }, "sign-in refused");
   }
 
   async drain(graceMs = this.#configuration.limits.shutdownMs): Promise<void> {
@@ -159,7 +225,7 @@ class Daemon implements SessionServer {
     this.#close();
     for (const session of [...this.#sessions]) session.end(Code.UNAVAILABLE, "the server is shutting down");
     for (const socket of [...this.#bare]) socket.destroy();
-    await this.#registry[Symbol.asyncDispose]();
+    await dispose({ registry: this.#registry, authentication: this.#authentication });
   }
 
   #close(): void {
@@ -234,7 +300,7 @@ class Daemon implements SessionServer {
       done();
       socket.pause();
       if (first[0] !== TLS_HANDSHAKE)
-        return this.#converse(reception, new BareChannel(socket), { state: reception.plain, firstLineBy, first });
+        return this.#converse(reception, new BareChannel(socket), { ground: reception.plain, firstLineBy, first });
       socket.unshift(first);
       this.#secure(reception);
     };
@@ -263,6 +329,9 @@ class Daemon implements SessionServer {
       isServer: true,
       secureContext: registry.secureContextFor(undefined),
       ALPNProtocols: [ALPN],
+      // Whether a certificate counts is decided by AUTH; who has none, or a bad one, is a stranger as any other.
+      requestCert: registry.believesCertificates,
+      rejectUnauthorized: false,
       SNICallback: (name, done) => done(null, this.#registry.secureContextFor(name)),
     });
     // Node's own handshake timeout does not apply to a TLSSocket over a socket that exists.
@@ -284,71 +353,90 @@ class Daemon implements SessionServer {
     secured.once("secure", () => {
       done();
       if (secured.alpnProtocol !== ALPN) return failed(new Error(`no ALPN ${ALPN}`));
+      if (registry.believesCertificates && chainBytes(secured) > CHAIN_BYTES_MAX)
+        return failed(new Error("the client's certificates are too large"));
       this.#emptyRecords.watch(secured, socket, () => failed(new Error("too many records without data")));
       const firstLineBy = performance.now() + this.#configuration.limits.firstLineMs;
-      this.#converse(reception, new BareChannel(secured), { state: "secure", firstLineBy, first: NOTHING });
+      this.#converse(reception, new BareChannel(secured), { ground: "secure", firstLineBy, first: NOTHING });
     });
   }
 
-  #converse(reception: Reception, channel: BareChannel, { state, firstLineBy, first }: Beginning): void {
+  #converse(reception: Reception, channel: BareChannel, { ground, firstLineBy, first }: Beginning): void {
     if (this.#draining) return channel.close(); // it came through the door as that was shut
     const { socket } = channel;
-    const caller: Caller = {
+    const caller = {
       session: reception.session,
       user: undefined,
       roles: [],
       identity: undefined,
-      secure: state === "secure",
+      secure: ground === "secure",
       peer: peerOf(reception.socket),
     };
+    const standing = new Standing(caller, { socket, address: reception.socket.remoteAddress });
+    const shown = this.#authentication.automatic(standing.certificate);
+    if (shown !== undefined) this.#recognised(standing, shown, () => socket.destroy());
     const servername =
       socket instanceof TLSSocket && typeof socket.servername === "string" ? socket.servername : undefined;
     const named = servername === undefined ? undefined : this.#registry.host(servername)?.name;
     const stop = (): void => channel.close();
     this.#idle.add(stop);
-    socket.once("close", () => this.#idle.delete(stop));
+    let carried = false;
+    socket.once("close", () => {
+      this.#idle.delete(stop);
+      if (!carried) this.#known.delete(standing);
+    });
     const conversation = new Conversation(channel, {
-      state,
-      caller,
+      ground,
+      standing,
       log: this.#log,
       host: named,
       deadlines: this.#configuration.limits,
       firstLineBy,
       uses: this.#uses,
       registry: () => this.#registry,
+      authentication: () => this.#authentication,
+      recognised: (identity) => this.#recognised(standing, identity, () => socket.destroy()),
+      failed: (attempt) => this.#failed(standing, attempt),
       accepted: () => reception.leave(),
       reach: (go) => go(),
       reached: () => {},
       settled: () => this.#idle.delete(stop),
       become: (next, rest, host) => {
         channel.release();
+        carried = next === "frames";
         if (next === "tls") return this.#secure(reception);
-        this.#carry(reception, caller, host, socket, rest);
+        this.#carry(reception, standing, host, socket, rest);
       },
     });
     conversation.start(first);
     socket.resume();
   }
 
-  #carry(reception: Reception, caller: Caller, host: string | undefined, socket: Socket, rest: Uint8Array): void {
+  #carry(reception: Reception, standing: Standing, host: string | undefined, socket: Socket, rest: Uint8Array): void {
     this.#bare.delete(reception.socket);
+    const withdraw = (): void => session.end(Code.DENIED, "access was withdrawn");
     const session: ServerSession = new ServerSession({
-      caller,
+      standing,
       host,
       log: this.#log,
-      limits: sessionLimits(this.#configuration),
+      limits: (known) => sessionLimits(this.#configuration, known),
       budget: this.#budget,
       pendingOpens: this.#configuration.limits.pendingOpens,
       deadlines: this.#configuration.limits,
       uses: this.#uses,
       retain: process.env["FIVED_BENCH_RETAIN"] === "1",
       registry: () => this.#registry,
+      authentication: () => this.#authentication,
+      recognised: (identity) => this.#recognised(standing, identity, withdraw),
+      failed: (attempt) => this.#failed(standing, attempt),
       ended: () => {
+        this.#known.delete(standing);
         this.#sessions.delete(session);
         this.#ended();
       },
     });
     this.#sessions.add(session);
+    if (this.#known.has(standing)) this.#known.set(standing, withdraw);
     session.carry(socket, rest);
   }
 }
@@ -361,12 +449,12 @@ interface Reception {
   /** Identifier of the conversation or session, for logs and back ends. */
   readonly session: string;
   /** What plaintext may do on this connection. */
-  readonly plain: ConversationState;
+  readonly plain: Ground;
 }
 
 /** How a conversation on a connection begins. */
 interface Beginning {
-  readonly state: ConversationState;
+  readonly ground: Ground;
   readonly firstLineBy: number;
   /** Octets that were read already. */
   readonly first: Uint8Array;
@@ -374,17 +462,36 @@ interface Beginning {
 
 const NOTHING = new Uint8Array(0);
 
+/** Octets of the certificates that the peer has shown. */
+function chainBytes(socket: TLSSocket): number {
+  let bytes = 0;
+  let each = socket.getPeerCertificate(true);
+  // The issuer of a root is the root itself. Where there is no certificate the object is empty.
+  while (each?.raw !== undefined && bytes <= CHAIN_BYTES_MAX) {
+    bytes += each.raw.length;
+    if (each.issuerCertificate === each || each.issuerCertificate === undefined) break;
+    each = each.issuerCertificate;
+  }
+  return bytes;
+}
+
+async function dispose({ registry, authentication }: SetUp): Promise<void> {
+  authentication[Symbol.dispose]();
+  await registry[Symbol.asyncDispose]();
+}
+
 /** A right that was withdrawn ends what was begun with it; a service that is no longer offered lets those finish who are there. */
-function isAllowed(registry: Registry, { service, host, caller }: Use): boolean {
+function isAllowed(registry: Registry, { service, host }: Use, caller: Caller): boolean {
   const published = registry.host(host)?.services.get(service.toLowerCase());
   return published === undefined || registry.visible(published, caller);
 }
 
-function sessionLimits({ limits, sessions }: Configuration): SessionLimits {
+function sessionLimits({ limits, sessions }: Configuration, known: boolean): SessionLimits {
+  const { streams, budgetBytes } = known ? limits : limits.anonymous;
   return {
-    ...ANONYMOUS_LIMITS,
-    streams: limits.anonymous.streams,
-    budgetBytes: limits.anonymous.budgetBytes,
+    ...SESSION_LIMITS,
+    streams,
+    budgetBytes,
     initialCreditBytes: limits.initialCreditBytes,
     windowBytesMax: limits.windowBytesMax,
     logWindowBytesMax: limits.logWindowBytesMax,

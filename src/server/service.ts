@@ -5,7 +5,8 @@
  */
 import type { Duplex } from "node:stream";
 import type { Splice } from "../io/index.ts";
-import type { Identity } from "./auth/mechanism.ts";
+import type { Authentication } from "./auth/authentication.ts";
+import type { Exchange, Identity, MechanismName } from "./auth/mechanism.ts";
 
 /** What a conversation becomes once a service has answered (PROTOCOL §3.2). */
 export type Next = "lines" | "tls" | "frames" | "bytes" | "closed";
@@ -38,6 +39,26 @@ export interface Directory {
   enter(host: string): "entered" | "unknown" | "misdirected";
 }
 
+/** What a conversation has for AUTH (PROTOCOL §4.6): who may come in here and how, and the octets of the dialogue that finds it out. */
+export interface Entrance extends Pick<Exchange, "binding" | "certificate" | "address"> {
+  /** The ways in, as they are configured now. */
+  readonly authentication: Authentication;
+  /** A stream at another host than its session's: no place to gain an identity that the session keeps. */
+  readonly elsewhere: boolean;
+  /** When the dialogue has to be over, by performance.now(). */
+  readonly overBy: number;
+  /** Counts an attempt of this conversation, or of its session's streams together; returns the how many-th it is. */
+  attempt(): number;
+  /** Says a text as it is, in UTF-8: no line end is added, and it grants nothing. */
+  tell(text: string): void;
+  /** The next line; rejects with ABORTED when the conversation is gone, with TIMEOUT when it has become `overBy`. */
+  answer(): Promise<Uint8Array>;
+  /** The conversation, and its session, belong to somebody from now on. False if they do already. */
+  recognised(identity: Identity): boolean;
+  /** An attempt has failed. */
+  failed(attempt: { readonly mechanism: MechanismName; readonly user: string | undefined }): void;
+}
+
 /** One conversation as the service that was asked for sees it. */
 export interface Talk {
   readonly caller: Caller;
@@ -48,6 +69,8 @@ export interface Talk {
   /** Words behind it on the request line, at most 1,024 octets in all. */
   readonly args: readonly string[];
   readonly directory: Directory;
+  /** What AUTH works with. */
+  readonly entrance: Entrance;
   /** Octets behind the request line that have arrived already. */
   readonly unread: number;
   /** Aborted when the conversation's stream or connection is gone. */

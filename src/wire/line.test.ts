@@ -222,11 +222,7 @@ for (const cut of [1, 3, 1_000]) {
         asked = true;
       }
     }
-    assert.deepEqual(lines, [
-      { type: "line", text: "AUTH up" },
-      "se\xffcret",
-      { type: "line", text: "LIST" },
-    ]);
+    assert.deepEqual(lines, [{ type: "line", text: "AUTH up" }, "se\xffcret", { type: "line", text: "LIST" }]);
     assert.equal(reader.buffered, 0);
     assert.doesNotMatch(Buffer.concat(chunks).toString("latin1"), /cret/);
   });

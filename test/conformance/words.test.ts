@@ -30,6 +30,8 @@ const vectors: Words = JSON.parse(
 interface Way {
   readonly state: string;
   readonly serving?: Serving;
+  /** A stream of a session in the clear: words that need TLS are refused there too (§3.3 ⁴). */
+  readonly inTheClear?: true;
   open(served: Served): Promise<Conversation>;
 }
 
@@ -49,6 +51,7 @@ const ways: Readonly<Record<string, Way>> =
         "secure, in-band": { state: "secure", open: ({ at }) => CARRIERS["TLS in-band"](at, "whole") },
         "stream, of a session in plaintext": {
           state: "stream",
+          inTheClear: true,
           open: ({ at }) => CARRIERS["a stream in plaintext"](at, "whole"),
         },
         "stream, of a session inside TLS": {
@@ -85,6 +88,8 @@ const setUp: SetUp = {
 /** What to say for a row of the table; every name that is none of this release is one that nobody knows. */
 const requests: Readonly<Record<string, readonly string[]>> = {
   HOST: ["HOST localhost", "host GIT.example.org.", "hOsT 127.0.0.1"],
+  // With mechanisms that nobody has: how AUTH succeeds is for auth.test.ts.
+  AUTH: ["AUTH nothing", "auth <nothing,else>", "aUtH nothing at all"],
   "a service": ["echo", "ECHO", "eChO"],
   "an unknown name": [
     "nonexistent",
@@ -94,6 +99,9 @@ const requests: Readonly<Record<string, readonly string[]>> = {
     ...RESERVED_WORDS.filter((word) => !BUILT_IN_WORDS.some((own) => own === word)),
   ],
 };
+
+/** Words that a stream of a session in the clear has no more than plaintext has. */
+const NEEDS_TLS: ReadonlySet<string> = new Set(["AUTH", "DETACHABLE", "PROVEAUTH", "GETSIGNKEY"]);
 
 /** Those without an argument, in both cases. */
 function requestsFor(word: string): readonly string[] {
@@ -108,7 +116,7 @@ for (const [how, way] of Object.entries(ways)) {
     let looked = 0;
     for (const [word, row] of Object.entries(vectors.words)) {
       if (RESERVED_WORDS.includes(word) && !BUILT_IN_WORDS.some((own) => own === word)) continue;
-      const outcome = row[way.state];
+      const outcome = way.inTheClear && NEEDS_TLS.has(word) ? row["plain"] : row[way.state];
       assert.ok(outcome !== undefined, `${word} has no outcome in ${way.state}`);
       for (const request of requestsFor(word)) {
         looked++;
@@ -124,6 +132,7 @@ async function ask(served: Served, way: Way, request: string, { refuse, next }: 
   await using conversation = await way.open(served);
   await conversation.say(Buffer.from(`${request}\r\n`));
   if (refuse !== undefined) assert.match(await conversation.ear.line(), new RegExp(`^- ${refuse} .`));
+  else if (/^AUTH /i.test(request)) assert.match(await conversation.ear.line(), /^- 403 ./);
   else if (/^(LIST|HELP)$/i.test(request)) await heardList(conversation, way.state !== "restricted");
   else assert.equal(await conversation.ear.line(), "+ SUCCESS");
   await prove(conversation, next);

@@ -36,7 +36,10 @@ export interface Finding {
 export interface Exchange {
   /** `people` ask questions without CRLF, as the paper's transcript; `programs` mark each line by its first octet (PROTOCOL §4.6.1). */
   readonly form: "people" | "programs";
-  /** Words behind the mechanism in the AUTH line; empty if there were none. The first is the user's name where the mechanism takes one. */
+  /**
+   * Words behind the mechanism in the AUTH line or, where there were none, those of the line after it; `up` and `cert` ask instead. The first
+   * is the user's name where the mechanism takes one.
+   */
   readonly initial: readonly string[];
   /** The TLS exporter of the connection, 32 octets (RFC 9266); undefined in plaintext, where nothing that signs can succeed. */
   readonly binding: Uint8Array | undefined;

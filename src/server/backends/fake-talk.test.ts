@@ -7,7 +7,7 @@ import { EventEmitter, once } from "node:events";
 import { type Duplex, duplexPair } from "node:stream";
 import type { Splice } from "../../io/index.ts";
 import type { Log, LogFields } from "../log.ts";
-import type { Caller, Directory, RefusalCode, Talk } from "../service.ts";
+import type { Caller, Directory, Entrance, RefusalCode, Talk } from "../service.ts";
 
 /** Somebody who has not signed in. */
 export const STRANGER: Caller = {
@@ -27,6 +27,10 @@ export class FakeTalk implements Talk {
   readonly args: readonly string[] = [];
   readonly unread = 0;
   readonly directory: Directory = { names: () => [], find: () => undefined, enter: () => "unknown" };
+  get entrance(): Entrance {
+    throw new Error("a back end has nothing to do with AUTH");
+  }
+
   /** What was said to the caller, in order. */
   readonly said: string[] = [];
   /** What it was joined to. */

@@ -87,7 +87,11 @@ interface Options {
 
 function tcp(t: TestContext, targets: readonly Endpoint[], options: Options = {}): TcpService {
   const { balance = "least-streams", checkIntervalMs, connectMs = 5_000, log = silentLog } = options;
-  const service = new TcpService("wiki", { type: "tcp", targets, balance, checkIntervalMs }, { connectMs, log });
+  const service = new TcpService(
+    "wiki",
+    { type: "tcp", targets, balance, checkIntervalMs, announce: undefined },
+    { connectMs, log },
+  );
   t.after(() => service[Symbol.dispose]());
   return service;
 }
