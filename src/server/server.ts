@@ -16,7 +16,7 @@ import { TLSSocket } from "node:tls";
 import { BareChannel, FivedError, FrameBudget } from "../io/index.ts";
 import { SESSION_LIMITS, type SessionLimits } from "../session/index.ts";
 import { Code, encodeLine } from "../wire/index.ts";
-import { Admission, isLoopback } from "./admission.ts";
+import { Admission } from "./admission.ts";
 import { type Authentication, buildAuthentication } from "./auth/authentication.ts";
 import type { Identity } from "./auth/mechanism.ts";
 import type { Configuration, ListenSettings } from "./config.ts";
@@ -25,9 +25,11 @@ import { EmptyRecords } from "./empty-records.ts";
 import { type Endpoint, endpointText } from "./endpoint.ts";
 import type { Log } from "./log.ts";
 import { createLog } from "./log.ts";
+import { Penalties } from "./penalties.ts";
 import { buildRegistry, type Registry } from "./registry.ts";
 import { ServerSession } from "./server-session.ts";
 import type { Caller } from "./service.ts";
+import { isLoopback } from "./source.ts";
 import { Standing } from "./standing.ts";
 import type { Ground } from "./words.ts";
 
@@ -97,6 +99,7 @@ interface Listener {
 class Daemon implements SessionServer {
   readonly #log: Log;
   readonly #admission: Admission;
+  readonly #penalties: Penalties;
   #budget: FrameBudget;
   readonly #sessions = new Set<ServerSession>();
   /** Connections that carry no session: still talking, or a service's own. */
@@ -120,6 +123,7 @@ class Daemon implements SessionServer {
     this.#log = log;
     this.#budget = new FrameBudget(configuration.limits.framesPerSecond);
     this.#admission = new Admission(configuration.limits.unauthenticated);
+    this.#penalties = new Penalties(penaltyLimits(configuration));
     authentication.onChange(() => this.#recheck());
   }
 
@@ -168,6 +172,7 @@ class Daemon implements SessionServer {
     made.authentication.onChange(() => this.#recheck());
     this.#budget = new FrameBudget(configuration.limits.framesPerSecond);
     this.#admission.limits = configuration.limits.unauthenticated;
+    this.#penalties.limits = penaltyLimits(configuration);
     this.#recheck();
     await dispose(before);
   }
@@ -207,7 +212,8 @@ class Daemon implements SessionServer {
     return true;
   }
 
-  #failed({ caller: { session, peer } }: Standing, { mechanism, user }: FailedAttempt): void {
+  #failed({ caller: { session, peer }, address }: Standing, { mechanism, user }: FailedAttempt): void {
+    this.#penalties.failed(address);
     this.#log.info({ session, peer, user, mechanism }, "sign-in refused");
   }
 
@@ -274,9 +280,11 @@ class Daemon implements SessionServer {
 
   #accept(socket: Socket, settings: ListenSettings): void {
     socket.on("error", () => {}); // "close" follows, and is what counts
-    const leave = this.#admission.admit(socket.remoteAddress);
+    const refusal = this.#penalties.refuses(socket.remoteAddress) ? "too many failed sign-ins" : undefined;
+    const leave = refusal === undefined ? this.#admission.admit(socket.remoteAddress) : undefined;
     if (leave === undefined) {
-      this.#log.debug({ peer: peerOf(socket) }, "too many connections at the door");
+      const reason = refusal ?? "too many connections at the door";
+      this.#log.debug({ peer: peerOf(socket), reason }, "a connection is refused");
       socket.destroy();
       return;
     }
@@ -484,6 +492,11 @@ async function dispose({ registry, authentication }: SetUp): Promise<void> {
 function isAllowed(registry: Registry, { service, host }: Use, caller: Caller): boolean {
   const published = registry.host(host)?.services.get(service.toLowerCase());
   return published === undefined || registry.visible(published, caller);
+}
+
+function penaltyLimits({ limits: { penalties, unauthenticated } }: Configuration) {
+  const { ipv4Prefix, ipv6Prefix } = unauthenticated;
+  return { ...penalties, ipv4Prefix, ipv6Prefix };
 }
 
 function sessionLimits({ limits, sessions }: Configuration, known: boolean): SessionLimits {

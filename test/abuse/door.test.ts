@@ -75,6 +75,10 @@ test("by default every bound and deadline that is shortened here is that of PROT
     glitches: { capacity: 1_000, perSecond: 33 },
     pings: { capacity: 10, perSecond: 2 },
     framesPerSecond: 20_000,
+    penalties: {
+      ...{ authFailureMs: 5_000, minMs: 15_000, maxMs: 600_000, sources: 65_536 },
+      ...{ exempt: [], spareLoopback: false },
+    },
     shutdownMs: 10_000,
   });
   assert.deepEqual(sessions, { connections: 4 });
