@@ -278,6 +278,16 @@ limits: { penalties: { min: 1h, max: 1m, exempt: [10.0.0.0/33, 10.0.0.0/8, "2001
   ]);
 });
 
+test("what is wrong in a file of policies is told with the place in that file", async (t) => {
+  const file = await written(t, "policies: p.cedar\n", {
+    "p.cedar": "\nforbid(principal, action, resource) when { context.vpn };\n",
+  });
+  const [problem, ...more] = await checkConfiguration(file);
+  assert.deepEqual(more, []);
+  assert.match(problemText(problem ?? assert.fail()), /\/p\.cedar:2:\d+ attribute `vpn`/);
+  await assert.rejects(loadConfiguration(file, { state: STATE }), { code: "CONFIGURATION_BAD" });
+});
+
 test("doubts are warnings: a service for nobody, a role that nothing defines", async (t) => {
   const yaml = `roles: { ops: [alice] }
 services:

@@ -21,6 +21,7 @@ import {
 } from "yaml";
 import type { z } from "zod";
 import { canonicalName, FivedError } from "../io/index.ts";
+import { checkPolicies } from "./access/policies.ts";
 import { loadCertificate } from "./certificate.ts";
 import type { Endpoint } from "./endpoint.ts";
 import { escapeControls } from "./log.ts";
@@ -229,7 +230,11 @@ async function checkFile(file: string): Promise<Checked & { readonly source: Sou
   return {
     source,
     settings,
-    problems: inOrder([...problems, ...(await certificateProblems(source, folder, problems))]),
+    problems: inOrder([
+      ...problems,
+      ...(await certificateProblems(source, folder, problems)),
+      ...(await policyProblems(settings)),
+    ]),
   };
 }
 
@@ -451,6 +456,14 @@ async function certificateProblems(
     }
   }
   return found;
+}
+
+/** What is wrong in the file of policies, at its own places. */
+async function policyProblems(settings: Settings | undefined): Promise<readonly Problem[]> {
+  const file = settings?.policies;
+  if (file === undefined) return [];
+  const problems = await checkPolicies(file);
+  return problems.map((each) => ({ severity: "error", file, path: "policies", ...each }));
 }
 
 function compile(settings: Settings, source: Source, state: string): Configuration {

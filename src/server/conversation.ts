@@ -439,8 +439,7 @@ export class Conversation implements Receiver, Talk, Directory, Entrance, Use {
   *names(): Iterable<string> {
     if (this.#outcome("service") !== "acts") return; // what may not be used is not shown
     const registry = this.#place.registry();
-    const services = this.#virtualHost(registry)?.services.values() ?? [];
-    for (const published of services) if (registry.visible(published, this.caller)) yield published.name;
+    for (const { name } of registry.usable(this.#virtualHost(registry), this.caller)) yield name;
   }
 
   enter(name: string): "entered" | "unknown" | "misdirected" {

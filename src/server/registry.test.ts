@@ -13,7 +13,6 @@ import { ownCertificate } from "./certificate.ts";
 import { loadConfiguration } from "./config.ts";
 import { type Log, silentLog } from "./log.ts";
 import { buildRegistry, type Published, type Registry } from "./registry.ts";
-import type { Caller } from "./service.ts";
 
 async function temporaryFolder(t: TestContext): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), "fived-registry-"));
@@ -69,43 +68,6 @@ test("services are found by their names in lower case, and keep their spelling",
   assert.equal(services?.get("web")?.name, "Web");
   assert.equal(services?.get("web")?.service.word, "Web");
   for (const name of ["Web", "__proto__", "constructor", "toString"]) assert.equal(services?.get(name), undefined);
-});
-
-test("who may see a service: anyone, everyone signed in, a user, a role; nobody by a role that nobody defines", async (t) => {
-  const registry = await registryOf(
-    t,
-    `roles: { ops: [alice, "bob@p.example"], staff: ["group:staff"], "2": [carol] }
-services: {}`,
-  );
-  const visible = (allow: readonly string[], caller: Partial<Caller>) =>
-    registry.visible(
-      { name: "x", service: { word: "x", serve: () => "closed" }, allow: new Set(allow) },
-      { ...STRANGER, ...caller },
-    );
-  const cases: readonly (readonly [readonly string[], Partial<Caller>, boolean])[] = [
-    [[], { user: "alice" }, false],
-    [["anyone"], {}, true],
-    [["everyone-signed-in"], {}, false],
-    [["everyone-signed-in"], { user: "mallory" }, true],
-    [["alice"], { user: "alice" }, true],
-    [["alice"], {}, false],
-    [["alice"], { user: "Alice" }, false],
-    [["ops"], { user: "alice" }, true],
-    [["ops"], { user: "bob@p.example" }, true],
-    [["ops"], { user: "bob" }, false],
-    [["ops"], { user: "ops" }, false],
-    [["ops"], { user: "mallory", roles: ["ops"] }, true],
-    [["undefined-role"], { user: "mallory", roles: ["undefined-role"] }, false],
-    [["staff"], { user: "group:staff" }, true],
-    [["staff"], { user: "staff" }, false],
-    [["staff"], { user: "mallory", roles: ["group:staff"] }, false],
-    [["2"], { user: "carol" }, true],
-    [["__proto__"], { user: "mallory", roles: ["__proto__"] }, false],
-    [["mallory", "ops"], { user: "alice" }, true],
-  ];
-  for (const [allow, caller, expected] of cases) {
-    assert.equal(visible(allow, caller), expected, JSON.stringify([allow, caller]));
-  }
 });
 
 test("hosts that show the same certificate are one group, others are not", async (t) => {

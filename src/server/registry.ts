@@ -7,6 +7,8 @@ import { hostname } from "node:os";
 import { createSecureContext, type SecureContext } from "node:tls";
 import { canonicalName, FivedError } from "../io/index.ts";
 import { assertNever } from "../wire/index.ts";
+import { Access, type Audience, type Guarded } from "./access/access.ts";
+import { Policies } from "./access/policies.ts";
 import type { Identity } from "./auth/mechanism.ts";
 import { ExecService } from "./backends/exec.ts";
 import { loadModule } from "./backends/module.ts";
@@ -15,16 +17,11 @@ import { type Certificate, loadCertificate, ownCertificate } from "./certificate
 import type { Configuration, ServiceSettings } from "./config.ts";
 import { isDefaultHost } from "./default-host.ts";
 import type { Log } from "./log.ts";
-import { ANYONE, EVERYONE_SIGNED_IN } from "./schema.ts";
 import type { Caller, Service } from "./service.ts";
 
 /** A service at a host, and who may use it. */
-export interface Published {
-  /** In the spelling of the configuration. */
-  readonly name: string;
+export interface Published extends Guarded {
   readonly service: Service;
-  /** Users, roles, `anyone`, `everyone-signed-in`. */
-  readonly allow: ReadonlySet<string>;
 }
 
 /** A host with services of its own. */
@@ -51,8 +48,8 @@ export interface Registry extends AsyncDisposable {
    * that no clock tells them apart (PROTOCOL §3.2).
    */
   find(host: VirtualHost | undefined, name: string, caller: Caller): Published | undefined;
-  /** May the caller know of the service, and use it? */
-  visible(published: Published, caller: Caller): boolean;
+  /** Those of a host's services that the caller may use, in the order of the configuration. */
+  usable(host: VirtualHost | undefined, caller: Caller): Iterable<Published>;
   /** Roles of somebody: those of the configuration, by name and by group, and those that came with him. */
   rolesOf(identity: Identity): readonly string[];
   /** What to show in a TLS handshake; for a name nobody configured the default host's. Never throws. */
@@ -72,7 +69,9 @@ export async function buildRegistry(configuration: Configuration, { log }: { rea
     }
     const services = await publish(configuration.services, options);
     const defaultHost = { name: undefined, group: certificate.group, services, certificate };
-    return new Snapshot(defaultHost, hosts, configuration.roles, { log, started });
+    const policies = configuration.policies === undefined ? undefined : await Policies.load(configuration.policies);
+    const access = new Access(configuration.roles, policies);
+    return new Snapshot(defaultHost, hosts, access, { log, started });
   } catch (error) {
     for (const each of started) each[Symbol.dispose]();
     throw error;
@@ -98,12 +97,16 @@ async function publish(
   options: Options,
 ): Promise<ReadonlyMap<string, Published>> {
   const published = new Map<string, Published>();
+  const audiences = new Map<string, Audience>();
   for (const settings of services) {
     const { name, allow } = settings;
     const made = serviceOf(settings, options);
     // Awaiting what is there already would cost a turn for each of thousands.
     const service = made instanceof Promise ? await made : made;
-    published.set(name.toLowerCase(), { name, allow: new Set(allow), service });
+    const key = JSON.stringify(allow);
+    const audience = audiences.get(key) ?? { names: new Set(allow) };
+    audiences.set(key, audience);
+    published.set(name.toLowerCase(), { name, audience, service });
   }
   return published;
 }
@@ -129,8 +132,6 @@ function serviceOf(
   }
 }
 
-const NOBODY: ReadonlySet<string> = new Set();
-
 /** A certificate that ends within this time is worth a word when the server starts. */
 const ENDS_SOON_MS = 14 * 24 * 60 * 60 * 1_000;
 
@@ -139,17 +140,16 @@ class Snapshot implements Registry {
   readonly believesCertificates: boolean;
   readonly #defaultHost: VirtualHost;
   readonly #hosts: ReadonlyMap<string, VirtualHost>;
-  readonly #roles: ReadonlyMap<string, ReadonlySet<string>>;
+  readonly #access: Access;
   /** By group: hosts that show the same certificate share it, as it is the larger part of what a host costs. */
   readonly #contexts = new Map<string, SecureContext>();
   readonly #defaultContext: SecureContext;
   readonly #started: readonly Disposable[];
-  readonly #grants = new WeakMap<Caller, readonly string[]>();
 
   constructor(
     defaultHost: VirtualHost,
     hosts: ReadonlyMap<string, VirtualHost>,
-    roles: ReadonlyMap<string, readonly string[]>,
+    access: Access,
     { log, started }: Pick<Options, "log" | "started">,
   ) {
     this.fingerprint = defaultHost.certificate.fingerprint;
@@ -157,7 +157,7 @@ class Snapshot implements Registry {
     this.believesCertificates = certificates.some(({ context }) => context.ca !== undefined);
     this.#defaultHost = defaultHost;
     this.#hosts = hosts;
-    this.#roles = new Map([...roles].map(([role, members]) => [role, new Set(members)]));
+    this.#access = access;
     this.#started = started;
     this.#defaultContext = this.#prepare(defaultHost, log);
     for (const host of hosts.values()) this.#prepare(host, log);
@@ -172,18 +172,15 @@ class Snapshot implements Registry {
 
   find(host: VirtualHost | undefined, name: string, caller: Caller): Published | undefined {
     const published = host?.services.get(name.toLowerCase());
-    return this.#mayUse(published?.allow ?? NOBODY, caller) ? published : undefined;
+    return this.#access.allows(published, name, host?.name, caller) ? published : undefined;
   }
 
-  visible({ allow }: Published, caller: Caller): boolean {
-    return this.#mayUse(allow, caller);
+  usable(host: VirtualHost | undefined, caller: Caller): Iterable<Published> {
+    return this.#access.usable(host?.services.values() ?? [], host?.name, caller);
   }
 
-  rolesOf({ user, groups, roles }: Identity): readonly string[] {
-    const held = new Set(roles);
-    for (const [role, members] of this.#roles)
-      if (members.has(user) || groups.some((group) => members.has(`group:${group}`))) held.add(role);
-    return [...held];
+  rolesOf(identity: Identity): readonly string[] {
+    return this.#access.rolesOf(identity);
   }
 
   secureContextFor(servername: string | undefined): SecureContext {
@@ -193,24 +190,6 @@ class Snapshot implements Registry {
 
   async [Symbol.asyncDispose](): Promise<void> {
     for (const each of this.#started) each[Symbol.dispose]();
-  }
-
-  #mayUse(allow: ReadonlySet<string>, caller: Caller): boolean {
-    return this.#grantsOf(caller).some((name) => allow.has(name));
-  }
-
-  /** Names in `allow` that mean the caller: as many for every service, however long its list is. */
-  #grantsOf(caller: Caller): readonly string[] {
-    const kept = this.#grants.get(caller);
-    if (kept !== undefined) return kept;
-    const { user, roles } = caller;
-    const grants = [ANYONE];
-    // Where a role is defined nobody gets in by being called like it; one that is not defined has nobody (`group:` members come by AUTH).
-    if (user !== undefined) grants.push(EVERYONE_SIGNED_IN, ...(this.#roles.has(user) ? [] : [user]));
-    for (const [role, members] of this.#roles)
-      if (roles.includes(role) || (user !== undefined && members.has(user))) grants.push(role);
-    this.#grants.set(caller, grants);
-    return grants;
   }
 
   #prepare({ name, group, certificate }: VirtualHost, log: Log): SecureContext {

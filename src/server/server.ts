@@ -490,8 +490,9 @@ async function dispose({ registry, authentication }: SetUp): Promise<void> {
 
 /** A right that was withdrawn ends what was begun with it; a service that is no longer offered lets those finish who are there. */
 function isAllowed(registry: Registry, { service, host }: Use, caller: Caller): boolean {
-  const published = registry.host(host)?.services.get(service.toLowerCase());
-  return published === undefined || registry.visible(published, caller);
+  const target = registry.host(host);
+  const isOffered = target?.services.has(service.toLowerCase()) ?? false;
+  return !isOffered || registry.find(target, service, caller) !== undefined;
 }
 
 function penaltyLimits({ limits: { penalties, unauthenticated } }: Configuration) {

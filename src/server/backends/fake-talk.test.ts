@@ -6,6 +6,7 @@
 import { EventEmitter, once } from "node:events";
 import { type Duplex, duplexPair } from "node:stream";
 import type { Splice } from "../../io/index.ts";
+import type { Identity } from "../auth/mechanism.ts";
 import type { Log, LogFields } from "../log.ts";
 import type { Caller, Directory, Entrance, RefusalCode, Talk } from "../service.ts";
 
@@ -18,6 +19,11 @@ export const STRANGER: Caller = {
   secure: true,
   peer: "192.0.2.1:4711",
 };
+
+/** Somebody who has signed in. */
+export function identityOf(user: string, more: Partial<Identity> = {}): Identity {
+  return { user, groups: [], roles: [], mechanism: "pubkey", secondFactor: false, at: Date.now(), ...more };
+}
 
 /** One conversation; `abort` is the caller's leaving. */
 export class FakeTalk implements Talk {
