@@ -25,6 +25,9 @@ export class ChannelDuplex extends Duplex {
   /** Ends the write that is waiting, for credit or for a channel. */
   #continue: ((error?: Error | null) => void) | undefined;
   #over = false;
+  /** Octets that came, and octets that were taken from its user; as a socket counts them. */
+  bytesRead = 0;
+  bytesWritten = 0;
 
   constructor() {
     super({ allowHalfOpen: true, readableHighWaterMark: UNREAD_BYTES });
@@ -55,6 +58,7 @@ export class ChannelDuplex extends Duplex {
   }
 
   #take(bytes: Uint8Array): void {
+    this.bytesRead += bytes.length;
     // The user may keep what it reads: it gets a copy.
     if (this.push(Buffer.from(bytes))) this.#channel?.consumed(bytes.length);
     else this.#unread += bytes.length;
@@ -91,6 +95,7 @@ export class ChannelDuplex extends Duplex {
       this.#continue = done;
       return;
     }
+    this.bytesWritten += chunk.length;
     if (this.#over || this.#channel?.write(chunk) === true) return done();
     this.#continue = done;
   }

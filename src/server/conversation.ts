@@ -5,9 +5,10 @@
  * Once it has become "bytes", "tls" or "frames" a conversation never parses again.
  * @module
  */
-import type { Duplex } from "node:stream";
+import type { Duplex, Readable, Writable } from "node:stream";
 import { type Channel, FivedError, type Receiver, type Splice, type Urgency } from "../io/index.ts";
 import { Code, encodeLine, type Line, LineReader, parseRequest } from "../wire/index.ts";
+import type { Audit } from "./audit.ts";
 import type { Authentication } from "./auth/authentication.ts";
 import type { Identity, MechanismName } from "./auth/mechanism.ts";
 import type { Log } from "./log.ts";
@@ -61,6 +62,12 @@ export interface Use {
   withdraw(): void;
 }
 
+/** Streams that know how much went through them, as sockets do. */
+interface Counted {
+  readonly bytesRead?: number;
+  readonly bytesWritten?: number;
+}
+
 /** An attempt at AUTH that was in vain. */
 export interface FailedAttempt {
   readonly mechanism: MechanismName;
@@ -83,6 +90,8 @@ export interface Place {
   readonly uses: Set<Use>;
   /** Services as they are configured now. */
   registry(): Registry;
+  /** Where it is written down what happened. */
+  audit(): Audit;
   /** The ways in as they are configured now. */
   authentication(): Authentication;
   /** AUTH has found out who it is: the standing is to be his. False if it is somebody's already. */
@@ -119,6 +128,9 @@ export class Conversation implements Receiver, Talk, Directory, Entrance, Use {
   /** The peer takes no more for now; what else is to be said waits here, and no further request is read. */
   #unsaid: Uint8Array[] | undefined;
   #onDrained: (() => void) | undefined;
+  /** When its service took it on, by performance.now(). */
+  #openedAt: number | undefined;
+  #withdrawn = false;
   /** AUTH has begun to ask. */
   #dialogue = false;
   /** AUTH waits for a line. */
@@ -251,9 +263,10 @@ export class Conversation implements Receiver, Talk, Directory, Entrance, Use {
   #serveService(word: string): void {
     const outcome = this.#outcome("service");
     // Before anything is looked up, so that plaintext learns nothing of what exists.
-    if (outcome !== "acts") return this.#refuseAndLeave(outcome, "TLS first");
+    if (outcome !== "acts") return this.#refuseService(word, outcome, "TLS first");
     const published = this.#visible(word);
-    if (published === undefined) return this.#refuseAndLeave(404, NOT_FOUND);
+    if (published === undefined) return this.#refuseService(word, 404, NOT_FOUND);
+    if (this.#place.audit().refuses) return this.#refuseService(word, 507, "the audit cannot be written");
     this.#answering = true;
     this.#service = published.name;
     this.#place.uses.add(this); // from here on: a right may be withdrawn while it waits, too
@@ -266,8 +279,23 @@ export class Conversation implements Receiver, Talk, Directory, Entrance, Use {
     this.#serve(service, name, NO_ARGS);
   }
 
-  #useIsOver(): void {
-    this.#place.uses.delete(this);
+  #refuseService(service: string, code: RefusalCode, text: string): void {
+    this.#place.audit().record(this.caller, { event: "refused", service, host: this.#host, code });
+    this.#refuseAndLeave(code, text);
+  }
+
+  /** Its service is not in use any more. */
+  #useIsOver(why: "ended" | "broken off" = "broken off", from: Counted = {}, to: Counted = {}): void {
+    if (!this.#place.uses.delete(this) || this.#openedAt === undefined) return;
+    this.#place.audit().record(this.caller, {
+      event: "close",
+      service: this.#service,
+      host: this.#host,
+      received: from.bytesWritten ?? 0,
+      sent: to.bytesRead ?? 0,
+      ms: Math.round(performance.now() - this.#openedAt),
+      why: this.#withdrawn ? "access withdrawn" : why,
+    });
   }
 
   /** A service the caller may use; a forbidden one is like none at all. */
@@ -400,16 +428,23 @@ export class Conversation implements Receiver, Talk, Directory, Entrance, Use {
   accept(): void {
     this.#granted();
     this.#place.accepted();
+    if (this.#reaching) {
+      this.#openedAt = performance.now();
+      this.#place.audit().record(this.caller, { event: "open", service: this.#service, host: this.#host });
+    }
     // Our clients do not wait for it: it travels with the service's first octets, if those come at once.
     this.#say("+ SUCCESS", "soon");
   }
 
   refuse(code: RefusalCode, text: string): void {
+    if (this.#reaching)
+      this.#place.audit().record(this.caller, { event: "refused", service: this.#service, host: this.#host, code });
     this.#say(`- ${code} ${text}`);
   }
 
   splice(to: Splice): void {
-    to.output.once("close", () => this.#useIsOver());
+    const { input, output }: { input: Writable & Counted; output: Readable & Counted } = to;
+    output.once("close", () => this.#useIsOver(output.readableEnded ? "ended" : "broken off", input, output));
     this.#channel.splice(to, this.#lines.rest());
   }
 
@@ -417,7 +452,10 @@ export class Conversation implements Receiver, Talk, Directory, Entrance, Use {
     const stream = this.#channel.duplex(this.#lines.rest());
     stream.once("close", () => {
       this.#over = true;
-      this.#useIsOver();
+      // Seen from the service, which reads what the caller sends.
+      const { bytesRead, bytesWritten } = stream as Counted;
+      const [from, to] = [{ bytesWritten: bytesRead ?? 0 }, { bytesRead: bytesWritten ?? 0 }];
+      this.#useIsOver(stream.errored === null ? "ended" : "broken off", from, to);
       this.#abort?.abort();
     });
     return stream;
@@ -429,6 +467,7 @@ export class Conversation implements Receiver, Talk, Directory, Entrance, Use {
   }
 
   withdraw(): void {
+    this.#withdrawn = true;
     this.#channel.reset(Code.DENIED);
   }
 

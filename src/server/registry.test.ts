@@ -8,7 +8,7 @@ import { buffer } from "node:stream/consumers";
 import test, { type TestContext } from "node:test";
 import { connect, createServer } from "node:tls";
 import fc from "fast-check";
-import { FakeTalk, RecordingLog, STRANGER } from "./backends/fake-talk.test.ts";
+import { FakeTalk, RecordingLog } from "./backends/fake-talk.test.ts";
 import { ownCertificate } from "./certificate.ts";
 import { loadConfiguration } from "./config.ts";
 import { type Log, silentLog } from "./log.ts";

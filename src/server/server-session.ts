@@ -12,7 +12,7 @@ import type { Standing } from "./standing.ts";
 
 /** What a session needs from the server. */
 export interface SessionSetting
-  extends Pick<Place, "standing" | "registry" | "authentication" | "recognised" | "failed"> {
+  extends Pick<Place, "standing" | "audit" | "registry" | "authentication" | "recognised" | "failed"> {
   readonly host: string | undefined;
   readonly log: Log;
   /** What it may cost, by whether it is known whose it is. */
@@ -64,6 +64,7 @@ export class ServerSession {
       ground: "stream",
       standing,
       log: setting.log,
+      audit: setting.audit,
       host: setting.host,
       deadlines: setting.deadlines,
       firstLineBy: Number.POSITIVE_INFINITY, // it came with the OPEN

@@ -17,6 +17,7 @@ import { BareChannel, FivedError, FrameBudget } from "../io/index.ts";
 import { SESSION_LIMITS, type SessionLimits } from "../session/index.ts";
 import { Code, encodeLine } from "../wire/index.ts";
 import { Admission } from "./admission.ts";
+import { type Audit, openAudit } from "./audit.ts";
 import { type Authentication, buildAuthentication } from "./auth/authentication.ts";
 import type { Identity } from "./auth/mechanism.ts";
 import type { Configuration, ListenSettings } from "./config.ts";
@@ -77,16 +78,16 @@ export async function serve(
 interface SetUp {
   readonly registry: Registry;
   readonly authentication: Authentication;
+  readonly audit: Audit;
 }
 
 async function setUp(configuration: Configuration, log: Log): Promise<SetUp> {
-  const authentication = await buildAuthentication(configuration, { log });
-  try {
-    return { authentication, registry: await buildRegistry(configuration, { log }) };
-  } catch (error) {
-    authentication[Symbol.dispose]();
-    throw error;
-  }
+  using made = new DisposableStack();
+  const authentication = made.use(await buildAuthentication(configuration, { log }));
+  const audit = made.use(openAudit(configuration.audit, log));
+  const registry = await buildRegistry(configuration, { log });
+  made.move(); // nothing has gone wrong: they are the server's to end
+  return { registry, authentication, audit };
 }
 
 interface Listener {
@@ -113,13 +114,15 @@ class Daemon implements SessionServer {
   #configuration: Configuration;
   #registry: Registry;
   #authentication: Authentication;
+  #audit: Audit;
   #listeners: Listener[] = [];
   #reloaded: Promise<void> = Promise.resolve();
 
-  constructor(configuration: Configuration, { registry, authentication }: SetUp, log: Log) {
+  constructor(configuration: Configuration, { registry, authentication, audit }: SetUp, log: Log) {
     this.#configuration = configuration;
     this.#registry = registry;
     this.#authentication = authentication;
+    this.#audit = audit;
     this.#log = log;
     this.#budget = new FrameBudget(configuration.limits.framesPerSecond);
     this.#admission = new Admission(configuration.limits.unauthenticated);
@@ -148,7 +151,7 @@ class Daemon implements SessionServer {
 
   async #reload(configuration: Configuration): Promise<void> {
     const made = await setUp(configuration, this.#log);
-    const before: SetUp = { registry: this.#registry, authentication: this.#authentication };
+    const before = this.#made;
     const wanted = new Map(configuration.listen.map((settings) => [endpointText(settings.endpoint), settings]));
     const kept = this.#listeners.filter(({ settings }) => wanted.has(endpointText(settings.endpoint)));
     const have = new Set(kept.map(({ settings }) => endpointText(settings.endpoint)));
@@ -169,6 +172,7 @@ class Daemon implements SessionServer {
     this.#configuration = configuration;
     this.#registry = made.registry;
     this.#authentication = made.authentication;
+    this.#audit = made.audit;
     made.authentication.onChange(() => this.#recheck());
     this.#budget = new FrameBudget(configuration.limits.framesPerSecond);
     this.#admission.limits = configuration.limits.unauthenticated;
@@ -207,13 +211,17 @@ class Daemon implements SessionServer {
     if (caller.user !== undefined) return false;
     standing.caller = { ...caller, user: identity.user, identity, roles: this.#registry.rolesOf(identity) };
     this.#known.set(standing, end);
+    const { mechanism, secondFactor } = identity;
+    this.#audit.record(standing.caller, { event: "sign-in", mechanism, secondFactor });
     const { session, peer } = caller;
     this.#log.info({ session, peer, user: identity.user, mechanism: identity.mechanism }, "signed in");
     return true;
   }
 
-  #failed({ caller: { session, peer }, address }: Standing, { mechanism, user }: FailedAttempt): void {
+  #failed({ caller, address }: Standing, { mechanism, user }: FailedAttempt): void {
     this.#penalties.failed(address);
+    this.#audit.record(caller, { event: "sign-in-refused", mechanism, claimed: user });
+    const { session, peer } = caller;
     this.#log.info({ session, peer, user, mechanism }, "sign-in refused");
   }
 
@@ -231,7 +239,12 @@ class Daemon implements SessionServer {
     this.#close();
     for (const session of [...this.#sessions]) session.end(Code.UNAVAILABLE, "the server is shutting down");
     for (const socket of [...this.#bare]) socket.destroy();
-    await dispose({ registry: this.#registry, authentication: this.#authentication });
+    await dispose(this.#made);
+  }
+
+  /** What the configuration in force was made into. */
+  get #made(): SetUp {
+    return { registry: this.#registry, authentication: this.#authentication, audit: this.#audit };
   }
 
   #close(): void {
@@ -397,6 +410,7 @@ class Daemon implements SessionServer {
       ground,
       standing,
       log: this.#log,
+      audit: () => this.#audit,
       host: named,
       deadlines: this.#configuration.limits,
       firstLineBy,
@@ -427,6 +441,7 @@ class Daemon implements SessionServer {
       standing,
       host,
       log: this.#log,
+      audit: () => this.#audit,
       limits: (known) => sessionLimits(this.#configuration, known),
       budget: this.#budget,
       pendingOpens: this.#configuration.limits.pendingOpens,
@@ -483,8 +498,9 @@ function chainBytes(socket: TLSSocket): number {
   return bytes;
 }
 
-async function dispose({ registry, authentication }: SetUp): Promise<void> {
+async function dispose({ registry, authentication, audit }: SetUp): Promise<void> {
   authentication[Symbol.dispose]();
+  audit[Symbol.dispose]();
   await registry[Symbol.asyncDispose]();
 }
 
