@@ -15,8 +15,16 @@ export interface Splice {
   readonly output: Readable;
   /** The end of `output` is the end of the whole stream, whatever the caller still holds open (a process that has exited). */
   readonly endsWithOutput: boolean;
+  /** What went through so far, where the streams themselves do not count it as sockets do. */
+  readonly traffic?: Traffic;
   /** Tears both down at once; a TCP peer sees a reset. */
   destroy(): void;
+}
+
+/** Octets of one conversation, seen from the server: from the caller, and to him. */
+export interface Traffic {
+  readonly received: number;
+  readonly sent: number;
 }
 
 /** Who gets what arrives on a channel. */

@@ -4,7 +4,7 @@
  * @module
  */
 export { BareChannel } from "./bare-channel.ts";
-export { type Channel, type Receiver, type Splice, spliceOf } from "./channel.ts";
+export { type Channel, type Receiver, type Splice, spliceOf, type Traffic } from "./channel.ts";
 export { ChannelDuplex } from "./duplex.ts";
 export { type ErrorCode, FivedError } from "./errors.ts";
 export { FrameBudget } from "./frame-budget.ts";

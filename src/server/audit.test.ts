@@ -5,6 +5,7 @@ import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import test, { type TestContext } from "node:test";
+import { setImmediate as turn } from "node:timers/promises";
 import { openAudit } from "./audit.ts";
 import { RecordingLog, STRANGER } from "./backends/fake-talk.test.ts";
 import { configurationFromTargets } from "./config.ts";
@@ -25,6 +26,11 @@ async function linesOf(file: string): Promise<Record<string, unknown>[]> {
     .map((line) => JSON.parse(line));
 }
 
+/** Resolves when so many lines are there: they are written in their own time. */
+async function written(file: string, lines: number): Promise<void> {
+  while ((await linesOf(file)).length < lines) await turn();
+}
+
 test("each event is one JSON object a line, with when and who, in a file that nobody else reads", async (t) => {
   const file = join(await folderOf(t), "audit.jsonl");
   const audit = openAudit({ file, onFailure: "continue" }, silentLog);
@@ -35,6 +41,7 @@ test("each event is one JSON object a line, with when and who, in a file that no
   });
   audit.record({ ...STRANGER, user: "alice" }, { event: "open", service: "wiki", host: undefined });
   audit[Symbol.dispose]();
+  await written(file, 2);
   const [refused, opened, ...more] = await linesOf(file);
   assert.deepEqual(more, []);
   assert.match(String(refused?.["time"]), /^\d{4}-\d\d-\d\dT[\d:.]+Z$/);
@@ -56,13 +63,7 @@ test("S02 a disk that is full is told once, and requests are refused where the a
   for (const onFailure of ["continue", "refuse"] as const) {
     const log = new RecordingLog();
     const audit = openAudit({ file: "/dev/full", onFailure }, log);
-    t.after(() => {
-      try {
-        audit[Symbol.dispose]();
-      } catch {
-        // its last words do not fit either
-      }
-    });
+    t.after(() => audit[Symbol.dispose]());
     assert.equal(audit.refuses, false);
     audit.record(STRANGER, { event: "open", service: "wiki", host: undefined });
     await log.seen("cannot write the audit");
@@ -90,6 +91,7 @@ test("a server writes what is refused, what is opened, and what went through it 
   await server.reload(configuration);
   await say("cat\r\n");
   await server[Symbol.asyncDispose]();
+  await written(file, 2);
   const before = (await linesOf(`${file}.1`)).map(({ event, service, code, received, sent, why }) => ({
     ...{ event, service, code, received, sent, why },
   }));

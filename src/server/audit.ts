@@ -3,8 +3,7 @@
  * it is for those who ask, later, who did what; its fields are part of what fived promises. It holds no payload and no secret.
  * @module
  */
-import { closeSync, openSync } from "node:fs";
-import pino from "pino";
+import { closeSync, openSync, write, writeSync } from "node:fs";
 import { FivedError } from "../io/index.ts";
 import type { Log } from "./log.ts";
 import type { AuditSettings } from "./schema.ts";
@@ -50,24 +49,19 @@ export function openAudit(settings: AuditSettings | undefined, log: Log): Audit 
 
 class AuditFile implements Audit {
   readonly #settings: AuditSettings;
-  readonly #out: ReturnType<typeof pino.destination>;
+  readonly #log: Log;
+  readonly #fd: number;
+  /** Lines that are not being written yet. */
+  #pending: string[] = [];
+  #pendingBytes = 0;
+  #writing = false;
   #failed = false;
+  #over = false;
 
   constructor(settings: AuditSettings, log: Log) {
     this.#settings = settings;
-    const { file } = settings;
-    if (file !== "stderr") tryToOpen(file);
-    const dest = file === "stderr" ? 2 : file;
-    this.#out = pino.destination({ dest, append: true, mode: 0o600, sync: false, maxLength: PENDING_BYTES_MAX });
-    const failed = (error?: unknown): void => {
-      if (!this.#failed) log.error({ file, error }, "cannot write the audit");
-      this.#failed = true;
-    };
-    this.#out.on("error", failed);
-    this.#out.on("drop", () => failed(new Error(`more than ${PENDING_BYTES_MAX} octets wait to be written`)));
-    this.#out.on("drain", () => {
-      this.#failed = false;
-    });
+    this.#log = log;
+    this.#fd = settings.file === "stderr" ? 2 : openForLines(settings.file);
   }
 
   get refuses(): boolean {
@@ -76,21 +70,60 @@ class AuditFile implements Audit {
 
   record({ session, user, peer }: Caller, event: AuditEvent): void {
     const claimed = event.event === "sign-in-refused" ? { claimed: event.claimed?.slice(0, CLAIMED_MAX) } : {};
-    this.#out.write(
-      `${JSON.stringify({ time: new Date().toISOString(), session, peer, user, ...event, ...claimed })}\n`,
-    );
+    const line = `${JSON.stringify({ time: new Date().toISOString(), session, peer, user, ...event, ...claimed })}\n`;
+    if (this.#over) return;
+    if (this.#pendingBytes > PENDING_BYTES_MAX) return this.#fail(new Error("too many lines wait to be written"));
+    this.#pending.push(line);
+    this.#pendingBytes += line.length;
+    if (!this.#writing) this.#write();
+  }
+
+  /** Writes what waits, together. What could not be written is written in vain is lost, and told. */
+  #write(): void {
+    const octets = Buffer.from(this.#take());
+    this.#writing = true;
+    const done = (error: Error | null, written: number): void => {
+      this.#writing = false;
+      if (error !== null) this.#fail(error);
+      else this.#failed = false;
+      if (error === null && written < octets.length) this.#pending.unshift(octets.toString("utf8", written));
+      if (this.#over) this.#close();
+      else if (this.#pending.length > 0) this.#write();
+    };
+    write(this.#fd, octets, done);
+  }
+
+  #take(): string {
+    const text = this.#pending.join("");
+    this.#pending = [];
+    this.#pendingBytes = 0;
+    return text;
+  }
+
+  #fail(error: Error): void {
+    if (!this.#failed) this.#log.error({ file: this.#settings.file, error }, "cannot write the audit");
+    this.#failed = true;
   }
 
   [Symbol.dispose](): void {
-    this.#out.flushSync();
-    if (this.#settings.file !== "stderr") this.#out.end();
+    this.#over = true;
+    if (!this.#writing) this.#close();
+  }
+
+  #close(): void {
+    try {
+      writeSync(this.#fd, this.#take());
+    } catch (error) {
+      this.#fail(error instanceof Error ? error : new Error(String(error)));
+    }
+    if (this.#fd !== 2) closeSync(this.#fd);
   }
 }
 
-/** The destination opens its file in its own time, and says nothing when it cannot: that is better known at the start. */
-function tryToOpen(file: string): void {
+/** Opens a file to add lines to it. */
+function openForLines(file: string): number {
   try {
-    closeSync(openSync(file, "a", 0o600));
+    return openSync(file, "a", 0o600);
   } catch (cause) {
     const why = cause instanceof Error ? cause.message : String(cause);
     throw new FivedError("CONFIGURATION_BAD", `Cannot write the audit ${file}: ${why}`, { cause });

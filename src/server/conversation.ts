@@ -6,7 +6,7 @@
  * @module
  */
 import type { Duplex, Readable, Writable } from "node:stream";
-import { type Channel, FivedError, type Receiver, type Splice, type Urgency } from "../io/index.ts";
+import { type Channel, FivedError, type Receiver, type Splice, type Traffic, type Urgency } from "../io/index.ts";
 import { Code, encodeLine, type Line, LineReader, parseRequest } from "../wire/index.ts";
 import type { Audit } from "./audit.ts";
 import type { Authentication } from "./auth/authentication.ts";
@@ -285,14 +285,13 @@ export class Conversation implements Receiver, Talk, Directory, Entrance, Use {
   }
 
   /** Its service is not in use any more. */
-  #useIsOver(why: "ended" | "broken off" = "broken off", from: Counted = {}, to: Counted = {}): void {
+  #useIsOver(why: "ended" | "broken off" = "broken off", traffic: Traffic = NO_TRAFFIC): void {
     if (!this.#place.uses.delete(this) || this.#openedAt === undefined) return;
     this.#place.audit().record(this.caller, {
       event: "close",
       service: this.#service,
       host: this.#host,
-      received: from.bytesWritten ?? 0,
-      sent: to.bytesRead ?? 0,
+      ...{ received: traffic.received, sent: traffic.sent },
       ms: Math.round(performance.now() - this.#openedAt),
       why: this.#withdrawn ? "access withdrawn" : why,
     });
@@ -444,18 +443,20 @@ export class Conversation implements Receiver, Talk, Directory, Entrance, Use {
 
   splice(to: Splice): void {
     const { input, output }: { input: Writable & Counted; output: Readable & Counted } = to;
-    output.once("close", () => this.#useIsOver(output.readableEnded ? "ended" : "broken off", input, output));
+    output.once("close", () => {
+      const counted = { received: input.bytesWritten ?? 0, sent: output.bytesRead ?? 0 };
+      this.#useIsOver(output.readableEnded ? "ended" : "broken off", to.traffic ?? counted);
+    });
     this.#channel.splice(to, this.#lines.rest());
   }
 
   stream(): Duplex {
-    const stream = this.#channel.duplex(this.#lines.rest());
+    const stream: Duplex & Counted = this.#channel.duplex(this.#lines.rest());
     stream.once("close", () => {
       this.#over = true;
-      // Seen from the service, which reads what the caller sends.
-      const { bytesRead, bytesWritten } = stream as Counted;
-      const [from, to] = [{ bytesWritten: bytesRead ?? 0 }, { bytesRead: bytesWritten ?? 0 }];
-      this.#useIsOver(stream.errored === null ? "ended" : "broken off", from, to);
+      const { bytesRead = 0, bytesWritten = 0 }: Counted = stream;
+      const traffic = { received: bytesRead, sent: bytesWritten };
+      this.#useIsOver(stream.errored === null ? "ended" : "broken off", traffic);
       this.#abort?.abort();
     });
     return stream;
@@ -579,5 +580,7 @@ export class Conversation implements Receiver, Talk, Directory, Entrance, Use {
 }
 
 const CRLF = encodeLine("");
+
+const NO_TRAFFIC: Traffic = { received: 0, sent: 0 };
 
 const NO_ARGS: readonly string[] = [];

@@ -8,7 +8,7 @@
  */
 import { type ChildProcessByStdio, spawn } from "node:child_process";
 import { Readable, Writable } from "node:stream";
-import type { Splice } from "../../io/index.ts";
+import type { Splice, Traffic } from "../../io/index.ts";
 import type { Log } from "../log.ts";
 import type { BackEndSettings } from "../schema.ts";
 import type { Next, Service, Talk } from "../service.ts";
@@ -134,6 +134,11 @@ class ProcessSplice implements Splice {
     child.once("exit", () => clearTimeout(this.#killing));
     // A child that outlives it may hold standard error too: what that says is of no interest.
     this.output.once("close", () => child.stderr.destroy());
+  }
+
+  get traffic(): Traffic {
+    const { stdin, stdout } = this.#child;
+    return { received: stdin.bytesWritten, sent: stdout.bytesRead };
   }
 
   destroy(): void {
