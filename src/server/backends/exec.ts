@@ -7,6 +7,7 @@
  * @module
  */
 import { type ChildProcessByStdio, spawn } from "node:child_process";
+import type { Socket } from "node:net";
 import { Readable, Writable } from "node:stream";
 import type { Splice, Traffic } from "../../io/index.ts";
 import type { Log } from "../log.ts";
@@ -137,7 +138,8 @@ class ProcessSplice implements Splice {
   }
 
   get traffic(): Traffic {
-    const { stdin, stdout } = this.#child;
+    // Node makes sockets of both, and says so nowhere.
+    const { stdin, stdout } = this.#child as unknown as { readonly stdin: Socket; readonly stdout: Socket };
     return { received: stdin.bytesWritten, sent: stdout.bytesRead };
   }
 
