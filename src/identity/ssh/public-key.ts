@@ -46,8 +46,7 @@ export function parsePublicKey(blob: Uint8Array): PublicKey | undefined {
 
 /** Reads a line `type base64 comment`, as `.pub` files have it. */
 export function parsePublicKeyLine(line: string): { readonly key: PublicKey; readonly comment: string } | undefined {
-  const [, type = "", base64 = "", comment = ""] =
-    /^[ \t]*(\S+)[ \t]+(\S+)(?:[ \t]+(.*?))?[ \t\r\n]*$/.exec(line) ?? [];
+  const [, type = "", base64 = "", comment = ""] = /^(\S+)[ \t]+(\S+)(?:[ \t]+(.*))?$/s.exec(line.trim()) ?? [];
   if (keyTypeOf(type) === undefined || base64.length > 2 * PUBLIC_KEY_BYTES_MAX) return undefined;
   const blob = fromBase64(base64);
   const key = blob === undefined ? undefined : parsePublicKey(blob);
