@@ -67,7 +67,8 @@ function rangeOf(entry: string): ((address: Address) => boolean) | undefined {
   const length = prefix === undefined ? bits : Number(prefix);
   if (length > bits || !isPrefix(text, family, length)) return undefined;
   const mapped = family === "ipv6" && length >= MAPPED_BITS ? addressOf(text) : undefined;
-  const range = mapped?.family === "ipv4" ? { ...mapped, length: length - MAPPED_BITS } : { text, family, length };
+  const range: Address & { readonly length: number } =
+    mapped?.family === "ipv4" ? { ...mapped, length: length - MAPPED_BITS } : { text, family, length };
   const list = new BlockList();
   list.addSubnet(range.text, range.length, range.family);
   // A BlockList takes IPv4 addresses for mapped ones: ::/0 would include them, which says "IPv6" to whoever writes it.
