@@ -13,6 +13,7 @@ export {
   parseCertificate,
 } from "./ssh/certificate.ts";
 export { FieldReader, fromBase64, fromBase64url, string as sshString, u32 as sshU32 } from "./ssh/fields.ts";
+export { nobodysKey } from "./ssh/nobody.ts";
 export { KEY_FILE_BYTES_MAX, type PrivateKeyFile, readPrivateKey } from "./ssh/private-key.ts";
 export {
   KEY_TYPES,
@@ -33,6 +34,7 @@ export {
   type Signature,
   type SignatureAlgorithm,
   signOctets,
+  suits,
   verifySignature,
 } from "./ssh/signature.ts";
 export { type PubkeyClaim, pubkeyMessage, sshsigOctets } from "./ssh/sshsig.ts";

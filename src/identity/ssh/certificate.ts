@@ -8,9 +8,9 @@
  */
 import { FieldReader, joined, string } from "./fields.ts";
 import { type KeyType, keyFingerprint, keyTypeOf, type PublicKey, parsePublicKey, readKey } from "./public-key.ts";
-import { NO_DEMANDS, parseSignature, type Signature, verifySignature } from "./signature.ts";
+import { NO_DEMANDS, parseSignature, verifySignature } from "./signature.ts";
 
-/** A certificate that was read; nothing in it is believed before {@link checkCertificate} said so. */
+/** A certificate that its authority signed. What it says counts where the authority does, and after {@link checkCertificate}. */
 export interface Certificate {
   /** The certificate in SSH's form, signature included. */
   readonly blob: Uint8Array;
@@ -33,9 +33,6 @@ export interface Certificate {
   /** Critical options that we cannot honour. */
   readonly unknown: readonly string[];
   readonly authority: PublicKey;
-  /** What the authority signed, and its signature. */
-  readonly signed: Uint8Array;
-  readonly signature: Signature;
 }
 
 /** Octets of a certificate: two RSA keys, a signature and dozens of names. It has to fit the lines of PROTOCOL §4.6.2. */
@@ -43,7 +40,7 @@ export const CERTIFICATE_BYTES_MAX = 9_216;
 /** Names in one certificate, as OpenSSH has it. */
 export const PRINCIPALS_MAX = 256;
 
-/** Reads a certificate; undefined for octets that are none. */
+/** Reads a certificate; undefined for octets that are none, and for one that its authority did not sign. */
 export function parseCertificate(blob: Uint8Array): Certificate | undefined {
   if (blob.length > CERTIFICATE_BYTES_MAX) return undefined;
   const reader = new FieldReader(blob);
@@ -63,9 +60,10 @@ export function parseCertificate(blob: Uint8Array): Certificate | undefined {
   const extensions = readOptions(reader.string());
   reader.string(); // Reserved.
   const authority = parsePublicKey(reader.string());
-  const signed = blob.slice(0, reader.at);
+  const signed = blob.subarray(0, reader.at);
   const signature = parseSignature(reader.string());
   if (!reader.done || key === undefined || authority === undefined || signature === undefined) return undefined;
+  if (!verifySignature(authority, signed, signature, NO_DEMANDS)) return undefined;
   if (principals === undefined || critical === undefined || extensions === undefined) return undefined;
   const sourceAddress = optionText(critical.get(SOURCE_ADDRESS));
   if (sourceAddress === undefined && critical.has(SOURCE_ADDRESS)) return undefined;
@@ -82,8 +80,6 @@ export function parseCertificate(blob: Uint8Array): Certificate | undefined {
     verifyRequired: critical.has(VERIFY_REQUIRED),
     unknown: [...critical.keys()].filter((name) => name !== SOURCE_ADDRESS && name !== VERIFY_REQUIRED),
     authority,
-    signed,
-    signature,
   };
 }
 
@@ -100,9 +96,8 @@ export interface CertificateUse {
  * counts here, and looks at {@link Certificate.sourceAddress} and {@link Certificate.verifyRequired} itself.
  */
 export function checkCertificate(certificate: Certificate, { at, principals }: CertificateUse): string | undefined {
-  const { authority, signed, signature, kind, validAfter, validBefore, unknown } = certificate;
+  const { kind, validAfter, validBefore, unknown } = certificate;
   const seconds = BigInt(Math.floor(at / 1000));
-  if (!verifySignature(authority, signed, signature, NO_DEMANDS)) return "its authority did not sign it";
   if (kind !== USER) return "it is no user's certificate";
   if (seconds < validAfter) return "it is not valid yet";
   if (seconds >= validBefore) return "it has expired";

@@ -66,13 +66,18 @@ export function verifySignature(
   signature: Signature,
   demands: Demands = TOUCH,
 ): boolean {
-  const { keyType, hash } = SIGNATURE_ALGORITHMS[signature.algorithm];
-  if (key.type !== keyType) return false;
-  // Fewer octets than the modulus has would be padded by OpenSSL: one number must not have two spellings.
-  const bits = key.key.asymmetricKeyDetails?.modulusLength;
-  if (bits !== undefined && signature.octets.length !== Math.ceil(bits / 8)) return false;
+  if (!suits(key, signature)) return false;
+  const { hash } = SIGNATURE_ALGORITHMS[signature.algorithm];
   const options = { key: key.key, dsaEncoding: "ieee-p1363" } as const;
   return verify(hash, signedOctets(key, octets, signature), options, signature.octets) && meets(signature, demands);
+}
+
+/** Whether a signature can be of this key: by its algorithm, and for RSA by its length. */
+export function suits({ type, key }: PublicKey, { algorithm, octets }: Signature): boolean {
+  if (type !== SIGNATURE_ALGORITHMS[algorithm].keyType) return false;
+  // Fewer octets than the modulus has would be padded by OpenSSL: one number must not have two spellings.
+  const bits = key.asymmetricKeyDetails?.modulusLength;
+  return bits === undefined || octets.length === Math.ceil(bits / 8);
 }
 
 /** Whether a signature asserts what is demanded. Says nothing about whether it is right. */

@@ -36,10 +36,12 @@ export interface UselessLine {
   readonly reason: string;
 }
 
-/** What lines of keys come to. */
+/** What lines of keys come to: by fingerprint, as several may have the same key with other options. */
 export interface AuthorizedKeys {
-  /** Lines by the fingerprint of their key; several may have the same key, with other options. */
-  readonly lines: ReadonlyMap<string, readonly KeyLine[]>;
+  /** Keys that are logins. */
+  readonly logins: ReadonlyMap<string, readonly KeyLine[]>;
+  /** Keys whose certificates are. */
+  readonly authorities: ReadonlyMap<string, readonly KeyLine[]>;
   readonly useless: readonly UselessLine[];
 }
 
@@ -51,11 +53,12 @@ export const KEY_LINE_BYTES_MAX = 16_384;
 export const KEYS_MAX = 1_000;
 
 /** Nobody's keys. */
-export const NO_KEYS: AuthorizedKeys = { lines: new Map(), useless: [] };
+export const NO_KEYS: AuthorizedKeys = { logins: new Map(), authorities: new Map(), useless: [] };
 
 /** Reads lines; never fails, grants less. */
 export function readAuthorizedKeys(texts: Iterable<string>): AuthorizedKeys {
-  const lines = new Map<string, KeyLine[]>();
+  const logins = new Map<string, KeyLine[]>();
+  const authorities = new Map<string, KeyLine[]>();
   const useless: UselessLine[] = [];
   let line = 0;
   let keys = 0;
@@ -71,10 +74,11 @@ export function readAuthorizedKeys(texts: Iterable<string>): AuthorizedKeys {
     if ("reason" in read) useless.push(read);
     else {
       const fingerprint = keyFingerprint(read.key.blob);
+      const lines = read.isAuthority ? authorities : logins;
       lines.set(fingerprint, [...(lines.get(fingerprint) ?? []), read]);
     }
   }
-  return { lines, useless };
+  return { logins, authorities, useless };
 }
 
 /** The lines of a file's octets, one character an octet. A file that is too large has none: half a file could lack what narrows. */

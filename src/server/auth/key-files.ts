@@ -38,17 +38,15 @@ export function keyFiles(pattern: string, { log }: KeyFileOptions): KeysOf {
   return async (name) => {
     const file = pattern.replace(/%[u%]/g, (sign) => (sign === "%u" ? name : "%"));
     const look = await lookAt(file);
-    const why = look.stats === undefined ? undefined : unsafe(file, look);
-    const before = kept.get(file);
-    if (look.stats === undefined) {
-      kept.delete(file);
-      return NO_KEYS;
-    }
+    const why = unsafe(file, look);
     const version = versionOf(look.stats, why);
+    const before = kept.get(file);
     if (before?.version === version) return before.keys;
-    const keys = why === undefined ? await read(file, look.stats, log) : NO_KEYS;
-    if (why !== undefined) log(`The keys in ${file} count for nothing: ${why}`);
     kept.delete(file);
+    if (look.stats === undefined) return NO_KEYS;
+    if (why !== undefined) log(`The keys in ${file} count for nothing: ${why}`);
+    const keys = why === undefined ? await read(file, look.stats, log) : NO_KEYS;
+    if (keys === undefined) return NO_KEYS;
     const [oldest] = kept.keys();
     if (kept.size >= FILES_KEPT_MAX && oldest !== undefined) kept.delete(oldest);
     kept.set(file, { version, keys });
@@ -111,12 +109,12 @@ function unsafe(file: string, { stats, folders }: Look): string | undefined {
 const WRITABLE_BY_OTHERS = 0o022;
 const STICKY = 0o1000;
 
-function versionOf({ dev, ino, size, mtimeMs, ctimeMs }: Stats, why = ""): string {
-  return [dev, ino, size, mtimeMs, ctimeMs, why].join(" ");
+function versionOf(stats: Stats | undefined, why = ""): string {
+  return [stats?.dev, stats?.ino, stats?.size, stats?.mtimeMs, stats?.ctimeMs, why].join(" ");
 }
 
-/** Reads the file that was looked at, and no other that came into its place since. */
-async function read(file: string, looked: Stats, log: (line: string) => void): Promise<AuthorizedKeys> {
+/** Reads the file that was looked at, and no other that came into its place since; undefined when that fails, so that it is tried again. */
+async function read(file: string, looked: Stats, log: (line: string) => void): Promise<AuthorizedKeys | undefined> {
   try {
     // Non-blocking, so that a FIFO in the file's place cannot hold us.
     await using handle = await open(file, constants.O_RDONLY | constants.O_NONBLOCK);
@@ -125,11 +123,12 @@ async function read(file: string, looked: Stats, log: (line: string) => void): P
     if (found.size > KEYS_BYTES_MAX) throw new Error(`it is larger than ${KEYS_BYTES_MAX} bytes`);
     const octets = Buffer.alloc(found.size);
     const { bytesRead } = await handle.read(octets, 0, octets.length, 0);
-    const keys = readAuthorizedKeys(keyLines(octets.subarray(0, bytesRead)));
+    if (bytesRead !== octets.length) throw new Error("it changed while it was read");
+    const keys = readAuthorizedKeys(keyLines(octets));
     for (const { line, reason } of keys.useless) log(`Line ${line} of ${file} grants nothing: ${reason}`);
     return keys;
   } catch (cause) {
     log(`The keys in ${file} count for nothing: ${cause instanceof Error ? cause.message : String(cause)}`);
-    return NO_KEYS;
+    return undefined;
   }
 }
