@@ -68,7 +68,7 @@ export function parseCertificate(blob: Uint8Array): Certificate | undefined {
   const sourceAddress = optionText(critical.get(SOURCE_ADDRESS));
   if (sourceAddress === undefined && critical.has(SOURCE_ADDRESS)) return undefined;
   return {
-    blob: blob.slice(),
+    blob: new Uint8Array(blob),
     key,
     kind,
     keyId: keyId.replace(/[^\x20-\x7e]/g, "?"),
@@ -126,7 +126,7 @@ const OPTIONS_MAX = 64;
 function readNames(octets: Uint8Array): readonly string[] | undefined {
   const reader = new FieldReader(octets);
   const names: string[] = [];
-  while (reader.left > 0 && names.length <= PRINCIPALS_MAX) names.push(reader.name());
+  while (reader.left > 0 && names.length < PRINCIPALS_MAX) names.push(reader.name());
   return reader.done ? names : undefined;
 }
 

@@ -14,7 +14,8 @@ export class FieldReader {
   #spoilt = false;
 
   constructor(octets: Uint8Array) {
-    this.#octets = octets;
+    // Not as a Buffer, whose slice() would be a view of memory that its owner goes on using.
+    this.#octets = new Uint8Array(octets.buffer, octets.byteOffset, octets.byteLength);
   }
 
   /** Octets read. */

@@ -59,14 +59,16 @@ function readOpenSsh(octets: Uint8Array, passphrase: Uint8Array | undefined): Pr
   const count = reader.u32();
   const publicBlob = reader.string();
   const secret = reader.string();
+  // Before anything else: some ciphers put a tag behind the rest.
+  const isOpen = cipher === "none" && kdf === "none";
+  if (!isOpen && /^[a-z]/.test(cipher) && !CIPHERS.has(cipher)) return unusable(`its cipher is ${cipher}: ${AGENT}`);
   if (!reader.done) return unusable(DAMAGED);
   if (count !== 1) return unusable("it holds more than one key");
   const publicKey = parsePublicKey(publicBlob);
   if (publicKey === undefined) return unusable("its kind of key is not known here, or too weak");
   if (publicKey.application.length > 0) return unusable(`its secret is in a security key: ${AGENT}`);
-  if (cipher === "none" && kdf === "none") return readSecret(publicKey, secret);
-
-  if (kdf !== "bcrypt" || !CIPHERS.has(cipher)) return unusable(`it is encrypted with ${cipher} and ${kdf}: ${AGENT}`);
+  if (isOpen) return readSecret(publicKey, secret);
+  if (kdf !== "bcrypt" || !CIPHERS.has(cipher)) return unusable(DAMAGED);
   if (passphrase === undefined) return { type: "encrypted", publicKey };
   const plain = decrypted(cipher, options, secret, passphrase);
   if (plain === undefined) return unusable(DAMAGED);

@@ -41,7 +41,7 @@ export function parsePublicKey(blob: Uint8Array): PublicKey | undefined {
   const type = keyTypeOf(reader.name());
   if (type === undefined) return undefined;
   const read = readKey(type, reader);
-  return read !== undefined && reader.done ? { type, blob: blob.slice(), ...read } : undefined;
+  return read !== undefined && reader.done ? { type, blob: new Uint8Array(blob), ...read } : undefined;
 }
 
 /** Reads a line `type base64 comment`, as `.pub` files have it. */
