@@ -10,6 +10,7 @@ import type { Stats } from "node:fs";
 import { constants } from "node:fs";
 import { open, realpath, stat } from "node:fs/promises";
 import path from "node:path";
+import { FivedError } from "../../io/index.ts";
 import { type AuthorizedKeys, KEYS_BYTES_MAX, keyLines, NO_KEYS, readAuthorizedKeys } from "./authorized-keys.ts";
 
 /** Somebody's keys, by his name; never fails, finds none. */
@@ -27,12 +28,13 @@ export interface KeyFileOptions {
 /**
  * Keys in files.
  * @param pattern an absolute path in which `%u` stands for the user's name and `%%` for a percent sign
- * @throws when the pattern would be one file for everybody, or is no absolute path
+ * @throws `CONFIGURATION_BAD` when the pattern would be one file for everybody, or is no absolute path
  */
 export function keyFiles(pattern: string, { log }: KeyFileOptions): KeysOf {
   if (!path.isAbsolute(pattern) || !isPattern(pattern))
-    throw new Error(
-      `"${pattern}" is no absolute path in which %u stands for the user's name, and %% for a percent sign`,
+    throw new FivedError(
+      "CONFIGURATION_BAD",
+      `Cannot use "${pattern}" for files of keys: it is no absolute path in which %u stands for the user's name, and %% for a percent sign`,
     );
   const kept = new Map<string, Kept>();
   return async (name) => {
@@ -69,7 +71,8 @@ interface Look {
 }
 
 function isPattern(pattern: string): boolean {
-  return pattern.includes("%u") && !/%(?![u%])/.test(pattern.replaceAll("%%", ""));
+  const bare = pattern.replaceAll("%%", "");
+  return bare.includes("%u") && !/%(?!u)/.test(bare);
 }
 
 async function lookAt(file: string): Promise<Look> {
