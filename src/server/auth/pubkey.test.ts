@@ -91,8 +91,9 @@ function user(name: string, keys: readonly string[], more: Partial<User> = {}): 
 }
 
 function store(...all: readonly User[]): Users {
+  const byName = new Map(all.map((each) => [each.name, each]));
   return {
-    find: (name) => all.find((each) => each.name === name),
+    find: (name) => byName.get(name),
     verify: async () => undefined,
     onChange: () => () => {},
     [Symbol.dispose]() {},
@@ -291,7 +292,6 @@ test("a line's options narrow it: address, time, what cannot be honoured; roles 
   assert.ok(await via(`from="192.0.2.0/24" ${alice.line}`));
   assert.equal(await via(`from="198.51.100.0/24" ${alice.line}`), undefined);
   assert.match(logged.pop() ?? "", /of alice was proved, and refused: line 1 is not for its address/);
-  assert.equal((await via(`from="*" ${alice.line}`, {}, undefined)) === undefined, false, "an argument's default");
   assert.ok(await via(`expiry-time="20300102Z" ${alice.line}`));
   assert.equal(await via(`expiry-time="20300101Z" ${alice.line}`), undefined, "the second itself is too late");
   assert.match(logged.pop() ?? "", /line 1 has expired/);
@@ -334,7 +334,7 @@ test("a withdrawn key and a removed user are gone with the next attempt", async 
   assert.ok(await mechanism.authenticate(exchange(alice.words("alice"))));
   known = user("alice", [mallory.line]);
   assert.equal(await mechanism.authenticate(exchange(alice.words("alice"))), undefined);
-  assert.equal((await mechanism.authenticate(exchange(mallory.words("alice")))) === undefined, false);
+  assert.ok(await mechanism.authenticate(exchange(mallory.words("alice"))));
   known = undefined;
   assert.equal(await mechanism.authenticate(exchange(mallory.words("alice"))), undefined);
 });
