@@ -4,7 +4,14 @@ import test from "node:test";
 import fc from "fast-check";
 import { seed } from "../../../test/sim/seed.ts";
 import { keyFingerprint, publicKeyOf } from "../../identity/index.ts";
-import { KEY_LINE_BYTES_MAX, KEYS_BYTES_MAX, keyLines, readAuthorizedKeys, readKeyLine } from "./authorized-keys.ts";
+import {
+  KEY_LINE_BYTES_MAX,
+  KEYS_BYTES_MAX,
+  keyLines,
+  readAuthorities,
+  readAuthorizedKeys,
+  readKeyLine,
+} from "./authorized-keys.ts";
 
 fc.configureGlobal({ seed, numRuns: 500 });
 
@@ -133,6 +140,15 @@ test("a file is read line by line, and the same key may stand there twice", () =
     useless.map(({ line }) => line),
     [7],
   );
+});
+
+test("a file of authorities has a key on each line, and says which line has none", () => {
+  assert.equal(readAuthorities(`# ours\n${key} ca\r\n\n${newKey()}\n`, "ca.pub").length, 2);
+  assert.throws(() => readAuthorities(`${key}\nrubbish\n`, "ca.pub"), {
+    code: "CONFIGURATION_BAD",
+    message: /line 2 of ca\.pub/,
+  });
+  assert.throws(() => readAuthorities(`cert-authority ${key}`, "ca.pub"), { code: "CONFIGURATION_BAD" });
 });
 
 test("what is too much grants nothing: keys above 1,000, and any key of a file above a megabyte", () => {

@@ -7,6 +7,7 @@
  * @module
  */
 import { keyFingerprint, type PublicKey, parsePublicKeyLine } from "../../identity/index.ts";
+import { FivedError } from "../../io/index.ts";
 import { isServiceName } from "../../wire/index.ts";
 import { type AddressList, readAddressList } from "./address-list.ts";
 
@@ -52,6 +53,9 @@ export const KEY_LINE_BYTES_MAX = 16_384;
 /** Keys of one user. */
 export const KEYS_MAX = 1_000;
 
+/** A line without anything, or with a comment. */
+const BLANK = /^[ \t\r]*(#|$)/;
+
 /** Nobody's keys. */
 export const NO_KEYS: AuthorizedKeys = { logins: new Map(), authorities: new Map(), useless: [] };
 
@@ -64,7 +68,7 @@ export function readAuthorizedKeys(texts: Iterable<string>): AuthorizedKeys {
   let keys = 0;
   for (const text of texts) {
     line += 1;
-    if (/^[ \t\r]*(#|$)/.test(text)) continue;
+    if (BLANK.test(text)) continue;
     if (keys === KEYS_MAX) {
       useless.push({ line, reason: `there are more than ${KEYS_MAX} keys; this line and those below grant nothing` });
       break;
@@ -84,6 +88,22 @@ export function readAuthorizedKeys(texts: Iterable<string>): AuthorizedKeys {
 /** The lines of a file's octets, one character an octet. A file that is too large has none: half a file could lack what narrows. */
 export function keyLines(file: Uint8Array): readonly string[] {
   return file.length > KEYS_BYTES_MAX ? [] : Buffer.from(file).toString("latin1").split("\n");
+}
+
+/**
+ * The keys of a file of authorities (`auth.pubkey.userCa`), a line each, as in `.pub` files.
+ * @throws `CONFIGURATION_BAD` for a line that is none: an authority that silently does not count would look like a fault of its certificates
+ */
+export function readAuthorities(text: string, file: string): readonly PublicKey[] {
+  return text.split("\n").flatMap((line, at) => {
+    if (BLANK.test(line)) return [];
+    const read = parsePublicKeyLine(line);
+    if (read !== undefined) return [read.key];
+    throw new FivedError(
+      "CONFIGURATION_BAD",
+      `Cannot use line ${at + 1} of ${file}: it is no public key that is known here, and strong enough; expected "type base64 comment"`,
+    );
+  });
 }
 
 /** Reads one line. */

@@ -184,10 +184,9 @@ interface Claim {
 const NAME = /^[a-z0-9][a-z0-9._-]{0,63}$/;
 const FINGERPRINT = /^[A-Za-z0-9_-]{43}$/;
 
-/** `NAME fingerprint signature [cert:LINES]`, from the AUTH line or as an answer, and the certificate behind it. */
+/** `NAME fingerprint signature [cert:LINES]`, and the certificate that is asked for. */
 async function readClaim(exchange: Exchange): Promise<Claim | undefined> {
-  const words = exchange.initial.length > 0 ? exchange.initial : await askWords(exchange);
-  const [name = "", fingerprint = "", signed = "", announced, ...more] = words;
+  const [name = "", fingerprint = "", signed = "", announced, ...more] = exchange.initial;
   const octets = fromBase64url(signed);
   const signature = octets && parseSignature(octets);
   if (!NAME.test(name) || !FINGERPRINT.test(fingerprint) || signature === undefined || more.length > 0)
@@ -197,11 +196,6 @@ async function readClaim(exchange: Exchange): Promise<Claim | undefined> {
   const certificate = lines > CERTIFICATE_LINES_MAX ? undefined : await askCertificate(exchange, lines);
   if (certificate === undefined || keyFingerprint(certificate.key.blob) !== fingerprint) return undefined;
   return { name, fingerprint, signature, certificate };
-}
-
-async function askWords(exchange: Exchange): Promise<readonly string[]> {
-  const answer = await exchange.ask("NAME fingerprint signature", "shown");
-  return Buffer.from(answer).toString("latin1").trim().split(/ +/);
 }
 
 async function askCertificate(exchange: Exchange, lines: number): Promise<Certificate | undefined> {
