@@ -3,4 +3,38 @@
  * their verification. Knows no sockets and no sessions.
  * @module
  */
-export {};
+export {
+  authorityFingerprint,
+  CERTIFICATE_BYTES_MAX,
+  type Certificate,
+  type CertificateUse,
+  certifiedTypeOf,
+  checkCertificate,
+  parseCertificate,
+} from "./ssh/certificate.ts";
+export { FieldReader, fromBase64, fromBase64url, string as sshString, u32 as sshU32 } from "./ssh/fields.ts";
+export { nobodysKey } from "./ssh/nobody.ts";
+export { KEY_FILE_BYTES_MAX, type PrivateKeyFile, readPrivateKey } from "./ssh/private-key.ts";
+export {
+  KEY_TYPES,
+  type KeyType,
+  keyFingerprint,
+  keyTypeOf,
+  type PublicKey,
+  parsePublicKey,
+  parsePublicKeyLine,
+  publicKeyOf,
+} from "./ssh/public-key.ts";
+export {
+  type Demands,
+  meets,
+  NO_DEMANDS,
+  parseSignature,
+  SIGNATURE_ALGORITHMS,
+  type Signature,
+  type SignatureAlgorithm,
+  signOctets,
+  suits,
+  verifySignature,
+} from "./ssh/signature.ts";
+export { type PubkeyClaim, pubkeyMessage, sshsigOctets } from "./ssh/sshsig.ts";

@@ -26,6 +26,9 @@ const PACKAGES = {
   "redis-cli": "redis-tools",
   scp: "openssh-client",
   ssh: "openssh-client",
+  "ssh-add": "openssh-client",
+  "ssh-agent": "openssh-client",
+  "ssh-keygen": "openssh-client",
   sshd: "openssh-server",
   unshare: "util-linux",
 } as const;
