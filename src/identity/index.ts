@@ -3,4 +3,17 @@
  * their verification. Knows no sockets and no sessions.
  * @module
  */
-export {};
+export {
+  INVITE_CHARACTERS_MAX,
+  INVITE_PREFIX,
+  INVITE_SECRET_BYTES,
+  type Invite,
+  type InviteClaim,
+  type InviteError,
+  inviteKey,
+  inviteProof,
+  isUserName,
+  parseInvite,
+  printInvite,
+  proveInvite,
+} from "./invite.ts";
