@@ -22,7 +22,8 @@ export class PasswordMechanism implements Mechanism {
 
   async authenticate(exchange: Exchange): Promise<Finding | undefined> {
     const name = await nameOf(exchange);
-    return await this.#source.authenticate(isUserName(name) ? name : nobodysName(), exchange);
+    const nobody = nobodysName(); // made in any case: the same work for all
+    return await this.#source.authenticate(isUserName(name) ? name : nobody, exchange);
   }
 }
 

@@ -123,8 +123,8 @@ class FileUsers implements UserStore {
   #content: Content = EMPTY;
   /** Where there is no password to verify, this is verified: as costly as most of those there are. */
   #nothing: PasswordHash;
-  /** Version of the file that was last looked into, understood or not; "" for no file. */
-  #seen = "";
+  /** Version of the file that was last looked into, understood or not; "" for no file, undefined for one we have written since. */
+  #seen: string | undefined = "";
   /** What was last said to be wrong with the file; "" if nothing is. */
   #complaint = "";
   /** Looks in a row that found no file: an editor that writes anew may leave none for a moment. */
@@ -313,6 +313,7 @@ class FileUsers implements UserStore {
     if (content.digest !== digest) {
       await lock.stillHeld();
       await replacePrivateFile(this.file, text);
+      this.#seen = undefined; // so that it is looked into, even if it goes away again before we have looked once
     }
     this.#install(content);
     return result;
