@@ -4,6 +4,20 @@
  * @module
  */
 export {
+  INVITE_CHARACTERS_MAX,
+  INVITE_PREFIX,
+  INVITE_SECRET_BYTES,
+  type Invite,
+  type InviteClaim,
+  type InviteError,
+  inviteKey,
+  inviteProof,
+  isUserName,
+  parseInvite,
+  printInvite,
+  proveInvite,
+} from "./invite.ts";
+export {
   authorityFingerprint,
   CERTIFICATE_BYTES_MAX,
   type Certificate,

@@ -29,6 +29,11 @@ export const ERROR_CODES = [
   "ABORTED",
   "CONFIGURATION_BAD",
   "STATE_UNUSABLE",
+  "USER_UNKNOWN",
+  "USER_EXISTS",
+  "USER_BAD",
+  "USERS_UNREADABLE",
+  "INVITE_BAD",
   "LISTEN_FAILED",
 ] as const;
 

@@ -10,6 +10,14 @@ export { type ErrorCode, FivedError } from "./errors.ts";
 export { FrameBudget } from "./frame-budget.ts";
 export { fingerprintOf, type HostKey, hostKeyOf } from "./host-key.ts";
 export { canonicalHost, canonicalName, type Host } from "./host-name.ts";
+export {
+  type FileLock,
+  lockFile,
+  type PrivateFile,
+  privateFileVersion,
+  readPrivateFile,
+  replacePrivateFile,
+} from "./private-file.ts";
 export { type PumpOwner, SessionPump } from "./pump.ts";
 export type { SessionStream } from "./session-stream.ts";
 export type { Urgency } from "./turn.ts";

@@ -6,7 +6,7 @@
 import type { X509Certificate } from "node:crypto";
 
 /** Mechanisms there are, in the order in which a server prefers to list them. */
-export const MECHANISMS = ["pubkey", "cert", "ext", "up"] as const;
+export const MECHANISMS = ["pubkey", "cert", "ext", "up", "invite"] as const;
 /** One of {@link MECHANISMS}. */
 export type MechanismName = (typeof MECHANISMS)[number];
 
