@@ -9,5 +9,6 @@ export type { AuthClaim, Signer } from "./auth/signer.ts";
 export { connect } from "./connect.ts";
 export type { ConnectOptions } from "./dial.ts";
 export { type Forward, type ForwardOptions, forward } from "./forward.ts";
+export { pinName } from "./known-hosts.ts";
 export type { OpenOptions, Session } from "./session.ts";
 export type { HostKeyChecking } from "./trust.ts";

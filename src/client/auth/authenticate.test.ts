@@ -213,7 +213,8 @@ test("a password is asked for in the server's words, answered as octets, and the
 
 test("questions shown and hidden and what is only told come as they are, without controls", async (t) => {
   const script: Script = (line, on) => {
-    if (line === "AUTH up alice") return ["+ SUCCESS <up>", "! \x1b]0;owned\x07 welcome", "? \x9b2JFavourite colour: "];
+    if (line === "AUTH up alice")
+      return ["+ SUCCESS <up>", "! \x1b]0;owned\x07 welcome", "? \x9b2J\u00e2\u0080\u00ae\u00c3\u00bc: "];
     return on.lines.length === 2 ? ["* PIN: "] : on.lines.length === 3 ? [SUCCESS] : undefined;
   };
   const server = await scripted(t, script);
@@ -228,7 +229,7 @@ test("questions shown and hidden and what is only told come as they are, without
   };
   await using session = await connect(server.address, { ...server.options, auth, log: (line) => heard.push(line) });
   assert.equal(await session.identity, "alice");
-  assert.deepEqual(heard, ["the server says: ?]0;owned? welcome", "true ?2JFavourite colour: ", "false PIN: "]);
+  assert.deepEqual(heard, ["the server says: ?]0;owned? welcome", "true \ufffd2J?ü: ", "false PIN: "]);
   assert.deepEqual(server.heard[0]?.lines.slice(1, 3), ["blue", ""]);
 });
 
@@ -346,7 +347,6 @@ test("A01 nothing but the success of an exchange that was taken up is one", asyn
     ["+ SUCCESS <up>", SUCCESS],
     ["+ SUCCESS <pubkey>", "Authentication as alice successful "],
     ["+ SUCCESS <pubkey>", "authentication as alice successful"],
-    ["+ SUCCESS <pubkey>", "Authentication as ALICE successful"],
     ["+ SUCCESS <pubkey>", "Authentication as alice bob successful"],
     ["+ SUCCESS <pubkey>", "+ SUCCESS <pubkey>"],
     ["+ SUCCESS <pubkey>", ""],
@@ -451,9 +451,9 @@ test("whatever a server says, an exchange ends in one of its ways and shows no c
       const exchange = new AuthExchange("up");
       for (const [at, line] of lines.entries()) {
         const step = exchange.read(line);
-        if (step.type === "identity") assert.ok(at > 0 && /^[a-z0-9._@-]+$/.test(step.identity));
-        if (step.type === "ask") assert.match(step.question, /^[\x20-\x7e]*$/);
-        if (step.type === "tell" || step.type === "refused") assert.match(step.text, /^[\x20-\x7e]*$/);
+        if (step.type === "identity") assert.ok(at > 0 && /^[\x21-\x7e]+$/.test(step.identity));
+        if (step.type === "ask") assert.doesNotMatch(step.question, /\p{C}/u);
+        if (step.type === "tell" || step.type === "refused") assert.doesNotMatch(step.text, /\p{C}/u);
         if (step.type === "identity" || step.type === "refused" || step.type === "error") return;
         assert.ok(at <= 1 + QUESTIONS_MAX + TOLD_MAX);
       }

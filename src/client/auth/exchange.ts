@@ -23,9 +23,8 @@ export type Step =
   /** The server says what it must not; the end of a sentence says what. */
   | { readonly type: "error"; readonly why: string };
 
-/** `local` or `local@provider` (PROTOCOL §1.3). */
-const IDENTITY = /^[a-z0-9._-]{1,64}(?:@[a-z0-9._-]{1,253})?$/;
-const SUCCESSFUL = /^Authentication as (\S+) successful$/;
+/** What stands behind a server may name people as it likes, in one printable word. */
+const SUCCESSFUL = /^Authentication as ([\x21-\x7e]{1,255}) successful$/;
 
 /** Reads one exchange, line by line. */
 export class AuthExchange {
@@ -53,8 +52,7 @@ export class AuthExchange {
       return { type: "more" };
     }
     const identity = SUCCESSFUL.exec(line)?.[1];
-    if (identity !== undefined)
-      return IDENTITY.test(identity) ? { type: "identity", identity } : wrong("the identity it gives is none");
+    if (identity !== undefined) return { type: "identity", identity };
     const text = displayable(line.slice(2));
     switch (line.slice(0, 2)) {
       case "? ":
@@ -74,7 +72,8 @@ function wrong(why: string): Step {
   return { type: "error", why };
 }
 
-/** Only what is printed moves nothing on a terminal; octets beyond ASCII, one character each here, might (A07). */
-function displayable(text: string): string {
-  return text.replace(/[^\x20-\x7e]/g, "?");
+/** The line's octets as text that moves nothing on a terminal and turns no line around (A07). */
+function displayable(octets: string): string {
+  const text = Buffer.from(octets, "latin1").toString("utf8");
+  return text.replace(/[\p{C}\p{Zl}\p{Zp}]/gu, "?");
 }
