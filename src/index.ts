@@ -4,15 +4,24 @@
  */
 export {
   type Address,
+  type AuthClaim,
+  type AuthOptions,
+  type ClientMechanism,
   type ConnectOptions,
   connect,
   type Forward,
   type ForwardOptions,
   forward,
   type HostKeyChecking,
+  type Logins,
+  loginsIn,
+  loginsInMemory,
   type OpenOptions,
   parseAddress,
+  type ServerLogins,
   type Session,
+  type Signer,
+  type Way,
 } from "./client/index.ts";
 export { type ErrorCode, FivedError } from "./io/index.ts";
 export {

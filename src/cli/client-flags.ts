@@ -1,21 +1,38 @@
 /**
- * The flags every client verb takes, with the letters and the words of ssh: `-o Key=Value`, `-i KEYFILE`, `-v`.
+ * The flags every client verb takes, with the letters and the words of ssh: `-o Key=Value`, `-i KEYFILE`, `-l USER`, `-v`; and whom a verb
+ * signs in as. As with ssh, there is always somebody to be: the named user, the one of `fived login`, in the end the one of this computer;
+ * but unlike ssh, where nobody was named and nobody has logged in, nobody signs in, for many services are for anyone.
  * @module
  */
 import fs from "node:fs";
+import os from "node:os";
 import path from "node:path";
 import { type Command, InvalidArgumentError } from "commander";
-import type { ConnectOptions } from "../client/index.ts";
+import type { Address, AuthOptions, ClientMechanism, ConnectOptions, Logins } from "../client/index.ts";
 import { FivedError } from "../io/index.ts";
-import { asker } from "./ask.ts";
-import { configurationFolder, expanded } from "./folders.ts";
+import { asker, questioner } from "./ask.ts";
+import { clientStateFolder, configurationFolder, expanded } from "./folders.ts";
 
 /** What commander makes of these flags. */
 export interface ClientFlags {
-  readonly o?: Partial<ConnectOptions>;
-  readonly i?: string;
+  readonly o?: Partial<Chosen>;
+  readonly i?: readonly string[];
+  readonly l?: string;
   readonly verbose?: boolean;
 }
+
+/** What `-o` can choose. */
+interface Chosen extends Omit<ConnectOptions, "auth"> {
+  readonly user: string;
+  readonly identityFile: string;
+  readonly identitiesOnly: boolean;
+  readonly mechanisms: readonly ClientMechanism[];
+  /** Nobody is asked anything. */
+  readonly batch: boolean;
+}
+
+/** How often a person may mistype a password, as with ssh. */
+const PASSWORD_TRIES = 3;
 
 /** Adds the flags to a subcommand. */
 export function withClientFlags(command: Command): Command {
@@ -27,27 +44,55 @@ export function withClientFlags(command: Command): Command {
         .join(", ")}`,
       readOption,
     )
-    .option("-i <keyfile>", "private key to sign in with, where the server asks for it")
+    .option("-i <keyfile>", "private key to sign in with; may be repeated", collect)
+    .option("-l <user>", "whom to sign in as, if the address names nobody")
     .option("-v, --verbose", "say more on standard error, and why something failed");
 }
 
-/** What the flags ask of the client; questions go to the terminal, if there is one. */
-export function connectOptions({ o = {}, i }: ClientFlags): ConnectOptions {
-  if (i !== undefined) mustBeReadable(expanded(i));
-  const ask = asker();
-  return {
+/**
+ * What the flags ask of the client, at this address; questions go to the terminal, if there is one.
+ * @param always sign in, as the user of this computer where nobody else was named
+ */
+export async function connectOptions(flags: ClientFlags, address: Address, always?: "always"): Promise<ConnectOptions> {
+  const { user, identityFile, identitiesOnly: _, mechanisms, batch, ...o } = flags.o ?? {};
+  const named = [...(flags.i ?? []), ...(identityFile === undefined ? [] : [identityFile])].map(expanded);
+  for (const file of named) mustBeReadable(file);
+  const ask = batch === true ? undefined : asker();
+  const options: ConnectOptions = {
     knownHosts: path.join(configurationFolder(), "known_hosts"),
     strictHostKeyChecking: "ask",
     ...(ask === undefined ? {} : { ask }),
     log: (line) => void process.stderr.write(`fived: ${line}\n`),
     ...o,
   };
+  const { pinName } = await import("../client/index.ts");
+  const logins = await clientLogins();
+  const known = await logins.find(pinName(address));
+  const local = always === undefined ? undefined : os.userInfo().username;
+  const who = flags.l ?? user ?? address.user ?? known.user ?? local;
+  if (who === undefined) return options;
+  const password = batch === true ? undefined : questioner();
+  const auth: AuthOptions = {
+    user: who,
+    logins,
+    ...(mechanisms === undefined ? {} : { mechanisms }),
+    ...(password === undefined ? {} : { password, passwordTries: process.env["FIVED_ASKPASS"] ? 1 : PASSWORD_TRIES }),
+    ...(always === undefined ? {} : { careful: true }),
+    // KEYS
+  };
+  return { ...options, auth };
+}
+
+/** Where this person has signed in. */
+export async function clientLogins(): Promise<Logins> {
+  const { loginsIn } = await import("../client/index.ts");
+  return loginsIn(path.join(clientStateFolder(), "logins.yaml"));
 }
 
 interface Option {
   readonly usage: string;
   /** The part of the client's options that the value stands for; undefined when it stands for nothing. */
-  read(value: string): Partial<ConnectOptions> | undefined;
+  read(value: string): Partial<Chosen> | undefined;
 }
 
 /** Keys in lower case: as in ssh, their case does not matter. */
@@ -81,9 +126,45 @@ const OPTIONS: Readonly<Record<string, Option>> = {
     usage: "CaFile=FILE",
     read: (value) => (value === "" ? undefined : { ca: expanded(value) }),
   },
+  user: {
+    usage: "User=NAME",
+    read: (value) => (value === "" ? undefined : { user: value }),
+  },
+  identityfile: {
+    usage: "IdentityFile=FILE",
+    read: (value) => (value === "" ? undefined : { identityFile: value }),
+  },
+  identitiesonly: {
+    usage: "IdentitiesOnly=yes|no",
+    read: (value) => (value === "yes" || value === "no" ? { identitiesOnly: value === "yes" } : undefined),
+  },
+  preferredauthentications: {
+    usage: "PreferredAuthentications=pubkey,up",
+    read(value) {
+      const mechanisms = value.split(",").flatMap((word) => MECHANISMS.get(word.trim().toLowerCase()) ?? []);
+      return mechanisms.length === value.split(",").length ? { mechanisms } : undefined;
+    },
+  },
+  batchmode: {
+    usage: "BatchMode=yes|no",
+    read: (value) => (value === "yes" || value === "no" ? { batch: value === "yes" } : undefined),
+  },
 };
 
-function readOption(text: string, before: Partial<ConnectOptions> = {}): Partial<ConnectOptions> {
+/** Our words, and those that ssh has for the same. */
+const MECHANISMS: ReadonlyMap<string, ClientMechanism> = new Map([
+  ["pubkey", "pubkey"],
+  ["publickey", "pubkey"],
+  ["up", "up"],
+  ["password", "up"],
+  ["keyboard-interactive", "up"],
+]);
+
+function collect(value: string, before: readonly string[] = []): readonly string[] {
+  return [...before, value];
+}
+
+function readOption(text: string, before: Partial<Chosen> = {}): Partial<Chosen> {
   const [, key = "", value = ""] = /^\s*([^=\s]+)\s*[=\s]\s*(.*?)\s*$/s.exec(text) ?? [];
   const option = Object.hasOwn(OPTIONS, key.toLowerCase()) ? OPTIONS[key.toLowerCase()] : undefined;
   if (option === undefined) {

@@ -27,7 +27,7 @@ async function run(text: string, name: string | undefined, flags: ClientFlags, c
   const service = name ?? (parsed.type === "tcp" ? parsed.service : undefined);
   if (service === undefined) command.error(`fived: Cannot connect to ${text}: say which service, as in ${text}/echo`);
   const address = client.printAddress(parsed.type === "tcp" ? { ...parsed, service: undefined } : parsed);
-  const stream = client.connect(address, service, connectOptions(flags));
+  const stream = client.connect(address, service, await connectOptions(flags, parsed));
   if (flags.verbose === true)
     stream.once("connect", () => process.stderr.write(`fived: connected to ${address}/${service}\n`));
   await join(stream);

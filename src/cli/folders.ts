@@ -14,10 +14,15 @@ export function configurationFolder(): string {
   return path.join(base("XDG_CONFIG_HOME", ".config"), "fived");
 }
 
+/** What a person's client keeps: whom it signed in as, and keys of its own. */
+export function clientStateFolder(): string {
+  return path.join(base("XDG_STATE_HOME", path.join(".local", "state")), "fived");
+}
+
 /** What a server has to find again after a restart: its host key. Root has the system's folder once the system is set up for fived. */
 export function stateFolder(): string {
   if (process.getuid?.() === 0 && fs.existsSync(path.dirname(SYSTEM_CONFIGURATION))) return "/var/lib/fived";
-  return path.join(base("XDG_STATE_HOME", path.join(".local", "state")), "fived");
+  return clientStateFolder();
 }
 
 /** A path as people write it behind `=`, where no shell has expanded the tilde. */

@@ -36,7 +36,6 @@ async function run(wanted: readonly Wanted[], flags: ClientFlags, command: Comma
   const client = await import("../client/index.ts");
   const stop = toldToStop(["SIGINT", "SIGTERM", "SIGHUP"]);
   await using opened = new AsyncDisposableStack();
-  const options = connectOptions(flags);
   for (const { bind, to } of wanted) {
     const parsed = client.parseAddress(to);
     const service = parsed.type === "tcp" ? parsed.service : undefined;
@@ -44,6 +43,7 @@ async function run(wanted: readonly Wanted[], flags: ClientFlags, command: Comma
       command.error(`fived: Cannot forward to ${to}: say which service, as in ${to}/web`);
     }
     const address = client.printAddress({ ...parsed, service: undefined });
+    const options = await connectOptions(flags, parsed);
     const open = opened.use(await client.forward({ bind, address, service, client: options }));
     process.stdout.write(`fived: ${open.address} -> ${address}/${service}\n`);
   }

@@ -27,7 +27,7 @@ async function run(
   const parsed = parseAddress(text);
   const service = name ?? (parsed.type === "tcp" ? parsed.service : undefined);
   const address = printAddress(parsed.type === "tcp" ? { ...parsed, service: undefined } : parsed);
-  await using session = await connect(address, connectOptions(flags));
+  await using session = await connect(address, await connectOptions(flags, parsed));
   const services = await session.list(service);
   if (flags.json === true) {
     process.stdout.write(`${JSON.stringify({ address, services })}\n`);

@@ -10,10 +10,11 @@ import { connect } from "./connect.ts";
 import { demo } from "./demo.ts";
 import { forward } from "./forward.ts";
 import { list } from "./list.ts";
+import { login, logout } from "./login.ts";
 import { serve } from "./serve.ts";
 import type { Verb } from "./verb.ts";
 
-const VERBS: readonly Verb[] = [demo, serve, check, list, connect, forward, completion];
+const VERBS: readonly Verb[] = [demo, serve, check, list, connect, forward, login, logout, completion];
 
 /** Builds the table; `ended` is told the exit status of the verb that ran. */
 export function commandTable(ended: (status: number) => void): Command {

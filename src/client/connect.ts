@@ -6,6 +6,7 @@
 import type { Duplex } from "node:stream";
 import { ChannelDuplex } from "../io/index.ts";
 import { type Address, printAddress } from "./address.ts";
+import type { AuthOptions } from "./auth/options.ts";
 import { addressOf, type ConnectOptions } from "./dial.ts";
 import { SessionPool } from "./pool.ts";
 import { openSession, type Session } from "./session.ts";
@@ -22,6 +23,7 @@ export function connect(address: string | Address, options?: ConnectOptions): Pr
  * "error" why not (a {@link FivedError}). Streams to one server share a session, which ends with the last of them.
  * @example
  * const stream = connect("example.org", "research-service");
+ * const mine = connect("example.org", "wiki", { auth: { user: "alice", password: async () => await readPassword() } });
  */
 export function connect(address: string | Address, service: string, options?: ConnectOptions): Duplex;
 export function connect(
@@ -45,13 +47,23 @@ function openShared(address: string | Address, service: string, options: Connect
   return duplex;
 }
 
+/** Who signs in is never told by looking at it: what was said with two objects is two people, and they share no session. */
+const numbers = new WeakMap<AuthOptions, number>();
+let lastNumber = 0;
+
+function numberOf(auth: AuthOptions): number {
+  const number = numbers.get(auth) ?? ++lastNumber;
+  numbers.set(auth, number);
+  return number;
+}
+
 /** Pools of this process, by address and by what was asked of the connection. */
 const pools = new Map<string, SessionPool>();
 
 function poolOf(address: Address, options: ConnectOptions): SessionPool {
-  const { signal: _, log: __, ask, ...asked } = options;
+  const { signal: _, log: __, ask, auth, ...asked } = options;
   const server = printAddress(address.type === "tcp" ? { ...address, service: undefined } : address);
-  const key = JSON.stringify([server, asked, ask !== undefined]);
+  const key = JSON.stringify([server, asked, ask !== undefined, auth === undefined ? 0 : numberOf(auth)]);
   const known = pools.get(key);
   if (known !== undefined) return known;
   const { signal: ___, ...shared } = options; // one stream's signal is not the session's

@@ -6,11 +6,13 @@
 import { connect as connectSocket, type Socket } from "node:net";
 import { homedir } from "node:os";
 import { join } from "node:path";
+import type { TLSSocket } from "node:tls";
 import { FivedError } from "../io/index.ts";
 import { type Address, parseAddress, printAddress } from "./address.ts";
+import type { AuthOptions } from "./auth/options.ts";
 import { knownHosts } from "./known-hosts.ts";
 import { HANDSHAKE_TIMEOUT_MS, secure, secureInBand } from "./tls.ts";
-import { type HostKeyChecking, type Trust, trustWith } from "./trust.ts";
+import { type Grounds, type HostKeyChecking, type Trust, trustWith } from "./trust.ts";
 
 /** How to reach a session server, and whom to trust. */
 export interface ConnectOptions {
@@ -33,19 +35,29 @@ export interface ConnectOptions {
   readonly log?: (line: string) => void;
   /** Keep what was said until it is acknowledged. */
   readonly retain?: boolean;
+  /** Sign in; left out, and with no user in the address, the session belongs to nobody. */
+  readonly auth?: AuthOptions;
+  /** `SHA256:…` of the only key that the server may have; a new server that has it is pinned without a question. */
+  readonly expectedKey?: string;
 }
 
 /** A connection to a server. */
 export interface Dialled {
   readonly socket: Socket;
-  /** A pin or an authority vouches that this is the server of the name we asked for: only then may the name be told with HOST. */
+  /** Why this is the server of the name we asked for; undefined without TLS. */
+  readonly grounds: Grounds | undefined;
+  /** A pin or an authority vouches for that: only then may the name be told with HOST. */
   readonly vouched: boolean;
+  /** The exporter of the connection (PROTOCOL §2.2), which every proof on it contains; undefined without TLS. */
+  readonly binding: Uint8Array | undefined;
 }
 
 /** Connects; rejects with RESOLVE_FAILED, CONNECT_FAILED, TLS_FAILED, TIMEOUT, ABORTED or what trust decides. */
 export async function dial(address: Address, options: ConnectOptions): Promise<Dialled> {
   const tls = options.tls ?? "required";
-  if (tls === "off") return { socket: await dialPlain(address, options), vouched: false };
+  if (tls === "off") {
+    return { socket: await dialPlain(address, options), grounds: undefined, vouched: false, binding: undefined };
+  }
   const target = address.type === "unix" ? { path: address.path } : { host: address.host.text, port: address.port };
   const secured = await (tls === "in-band" ? secureInBand : secure)(target, {
     address,
@@ -55,7 +67,13 @@ export async function dial(address: Address, options: ConnectOptions): Promise<D
     ...(options.connectTimeoutMs === undefined ? {} : { timeoutMs: options.connectTimeoutMs }),
   });
   for (const warning of secured.warnings) options.log?.(warning);
-  return { socket: secured.socket, vouched: secured.grounds !== "off" };
+  const { socket, grounds } = secured;
+  return { socket, grounds, vouched: grounds !== "off", binding: bindingOf(socket) };
+}
+
+/** RFC 9266 `tls-exporter`. */
+function bindingOf(socket: TLSSocket): Uint8Array {
+  return socket.exportKeyingMaterial(32, "EXPORTER-Channel-Binding", Buffer.alloc(0));
 }
 
 /** The address of a session server, as typed or parsed. */
@@ -109,13 +127,15 @@ const trusts = new Map<string, Trust>();
 function trustOf(options: ConnectOptions): Trust {
   const file = options.knownHosts ?? defaultKnownHosts();
   const checking = options.strictHostKeyChecking ?? "ask";
-  const key = JSON.stringify([file, checking, options.ask !== undefined]);
+  const { expectedKey } = options;
+  const key = JSON.stringify([file, checking, options.ask !== undefined, expectedKey]);
   const known = trusts.get(key);
   if (known !== undefined) return known;
   const trust = trustWith({
     checking,
     pins: knownHosts(file),
     ...(options.ask === undefined ? {} : { ask: options.ask }),
+    ...(expectedKey === undefined ? {} : { expected: expectedKey }),
   });
   trusts.set(key, trust);
   return trust;

@@ -3,8 +3,12 @@
  * @module
  */
 export { type Address, parseAddress, printAddress } from "./address.ts";
+export { type Logins, loginsIn, loginsInMemory, type ServerLogins, type Way } from "./auth/logins.ts";
+export { type AuthOptions, CLIENT_MECHANISMS, type ClientMechanism } from "./auth/options.ts";
+export type { AuthClaim, Signer } from "./auth/signer.ts";
 export { connect } from "./connect.ts";
 export type { ConnectOptions } from "./dial.ts";
 export { type Forward, type ForwardOptions, forward } from "./forward.ts";
+export { pinName } from "./known-hosts.ts";
 export type { OpenOptions, Session } from "./session.ts";
 export type { HostKeyChecking } from "./trust.ts";

@@ -6,14 +6,14 @@
  * A file that cannot be read is never an empty one: whoever could make it unreadable could otherwise make every server a new one.
  * @module
  */
-import { createHmac, randomUUID, timingSafeEqual } from "node:crypto";
+import { createHmac, timingSafeEqual } from "node:crypto";
 import { constants } from "node:fs";
-import { lstat, mkdir, open, realpath, rename, rm, stat } from "node:fs/promises";
+import { lstat, mkdir, open, realpath } from "node:fs/promises";
 import { isIP } from "node:net";
 import { dirname } from "node:path";
-import { setTimeout as pause } from "node:timers/promises";
 import { FivedError, fingerprintOf, type HostKey } from "../io/index.ts";
 import { type Address, DEFAULT_PORT, hostLine } from "./address.ts";
+import { lockFile, replaceFile } from "./own-file.ts";
 
 /** A line that names the server. */
 export interface Pin {
@@ -57,7 +57,7 @@ export function knownHosts(file: string): PinStore {
         await mkdir(dirname(file), { recursive: true, mode: 0o700 });
         // Where the file is a symbolic link, what it points to is replaced, and the link stays.
         const target = await realpath(file).catch(() => file);
-        await using _lock = await lock(`${target}.lock`, signal);
+        await using _lock = await lockFile(target, signal);
         return await append(file, target, name, key);
       } catch (cause) {
         if (cause instanceof FivedError) throw cause;
@@ -238,7 +238,6 @@ async function isLink(file: string): Promise<boolean> {
   );
 }
 
-/** Writes a new file beside the old one and renames it, so that a reader or a crash meets the old or the new, never half. */
 async function append(file: string, target: string, name: string, key: HostKey): Promise<Lookup> {
   if (!/^[^\s,*?!#@|]+$/.test(name))
     throw new Error(`Invariant: "${name}" would mean something else in a known_hosts file`);
@@ -249,55 +248,8 @@ async function append(file: string, target: string, name: string, key: HostKey):
   const glue = before.length === 0 || before.at(-1) === 0x0a ? "" : "\n";
   const line = `${glue}${name} ${key.type} ${Buffer.from(key.blob).toString("base64")}\n`;
   const after = Buffer.concat([before, Buffer.from(line)]);
-  const temporary = `${target}.${randomUUID()}`;
-  try {
-    {
-      await using handle = await open(temporary, "wx", 0o600);
-      await handle.writeFile(after);
-      await handle.sync();
-    }
-    await rename(temporary, target);
-  } catch (cause) {
-    await rm(temporary, { force: true });
-    throw cause;
-  }
-  await syncFolder(dirname(target));
+  await replaceFile(target, after);
   return search(after.toString("latin1"), file, name, key);
-}
-
-/** Makes the rename itself last; Windows has no such call on folders, and needs none. */
-async function syncFolder(folder: string): Promise<void> {
-  if (process.platform === "win32") return;
-  await using handle = await open(folder, constants.O_RDONLY);
-  await handle.sync();
-}
-
-/** Age at which a lock's holder must have died: the work under it takes milliseconds, on the slowest of disks a second or two. */
-const LOCK_STALE_MS = 10_000;
-/** Longest wait for a lock: more than {@link LOCK_STALE_MS}, so that a dead holder is outlived. */
-const LOCK_WAIT_MS = 15_000;
-const LOCK_RETRY_MS = 20;
-
-/**
- * Excludes other writers of ours. If two should break the same stale lock at once, both write a whole file, and one pin is lost:
- * its server will be unknown again, never silently another.
- */
-async function lock(path: string, signal: AbortSignal | undefined): Promise<AsyncDisposable> {
-  const until = performance.now() + LOCK_WAIT_MS;
-  for (;;) {
-    try {
-      const handle = await open(path, "wx", 0o600);
-      await handle.close();
-      return { [Symbol.asyncDispose]: () => rm(path, { force: true }) };
-    } catch (cause) {
-      if (codeOf(cause) !== "EEXIST") throw cause;
-      if (performance.now() > until)
-        throw new Error(`another process holds ${path}; if none runs, remove it`, { cause });
-    }
-    const held = await stat(path).catch(() => undefined);
-    if (held !== undefined && Date.now() - held.mtimeMs > LOCK_STALE_MS) await rm(path, { force: true });
-    else await pause(LOCK_RETRY_MS, undefined, signal === undefined ? {} : { signal });
-  }
 }
 
 function codeOf(error: unknown): unknown {

@@ -4,7 +4,7 @@
  * @module
  */
 import { type Channel, FivedError, type Receiver } from "../io/index.ts";
-import { Code, codeName, type Line, LineReader, parseReply, type Reply } from "../wire/index.ts";
+import { Code, codeName, type Line, LineReader, parseReply, REPLY_BYTES_MAX, type Reply } from "../wire/index.ts";
 
 /** How a request was answered: with `+`, or why not. */
 export type Answer = { readonly type: "accepted" } | { readonly type: "refused"; readonly error: FivedError };
@@ -14,7 +14,12 @@ export interface Asked {
   readonly text: string;
   /** `- 404` to it is no refusal: a server without that virtual host serves its default one, as servers without hosts do. */
   readonly mayBeUnknown?: true;
+  /** Reads the lines of an answer that is not one `+` or `-`. */
+  readonly hear?: (line: string) => Heard;
 }
+
+/** What a line means to a request: more lines follow, it was granted, or it was not. */
+export type Heard = { readonly type: "more" } | Answer;
 
 /**
  * Puts itself before a channel's receiver until so many requests were answered with `+`.
@@ -29,7 +34,7 @@ export function expectReplies(
   onward?: (rest: Uint8Array) => void,
 ): void {
   const inner = channel.receiver;
-  const lines = new LineReader();
+  const lines = new LineReader(REPLY_BYTES_MAX);
   let left = [...asked];
   let over = false;
   const settle = (answer: Answer): void => {
@@ -37,11 +42,11 @@ export function expectReplies(
     answered(answer);
   };
   const hear = (line: Line, request: Asked): void => {
-    const reply: Reply = line.type === "error" ? { type: "error", code: "REPLY_BAD" } : parseReply(line.text);
-    const passes = reply.type === "refused" && reply.code === 404 && request.mayBeUnknown;
-    if (reply.type !== "accepted" && !passes) return settle({ type: "refused", error: refusal(request.text, reply) });
+    const heard = line.type === "line" && request.hear !== undefined ? request.hear(line.text) : plain(line, request);
+    if (heard.type === "more") return;
+    if (heard.type === "refused") return settle(heard);
     left = left.slice(1);
-    if (left.length === 0) settle({ type: "accepted" });
+    if (left.length === 0) settle(heard);
   };
   const filter: Receiver = {
     data(bytes) {
@@ -71,6 +76,14 @@ export function expectReplies(
     },
   };
   channel.receiver = filter;
+}
+
+/** An answer that is one line, as almost all are. */
+function plain(line: Line, request: Asked): Answer {
+  const reply: Reply = line.type === "error" ? { type: "error", code: "REPLY_BAD" } : parseReply(line.text);
+  const passes = reply.type === "refused" && reply.code === 404 && request.mayBeUnknown;
+  if (reply.type === "accepted" || passes) return { type: "accepted" };
+  return { type: "refused", error: refusal(request.text, reply) };
 }
 
 /** Why there was no answer; a stream that was reset for a reason of its own says which, as it may be asked for again (PROTOCOL §9.3). */

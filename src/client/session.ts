@@ -2,13 +2,13 @@
  * A session from the client's end: opened once, then any number of streams to services by name.
  * @module
  */
-import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { BareChannel, type Channel, ChannelDuplex, FivedError, SessionPump, type Splice } from "../io/index.ts";
 import { SESSION_LIMITS } from "../session/index.ts";
 import { Code, type CodeName, codeName, encodeLine, isServiceName, parseReply } from "../wire/index.ts";
 import { type Address, hostLine, printAddress } from "./address.ts";
-import { type ConnectOptions, type Dialled, dial } from "./dial.ts";
+import { authOf, type SignedIn, signIn } from "./auth/authenticate.ts";
+import { type ConnectOptions, dial } from "./dial.ts";
 import { type Asked, expectReplies, refusal } from "./replies.ts";
 
 /** What may be said of a stream when it is opened. */
@@ -29,8 +29,10 @@ export interface Session extends AsyncDisposable {
   list(service?: string): Promise<string[]>;
   /** Opens no more streams, and ends when the last one is over. */
   close(): Promise<void>;
-  /** Resolves when the session is over, rejects with SESSION_LOST when it was lost. */
+  /** Resolves when the session is over, rejects with SESSION_LOST when it was lost, and with AUTH_REFUSED when signing in failed. */
   readonly closed: Promise<void>;
+  /** Resolves with who the server says we are, or with undefined where nobody signed in; rejects as {@link Session.closed} does. */
+  readonly identity: Promise<string | undefined>;
 }
 
 /** A {@link Session} as the rest of this room sees it. */
@@ -53,9 +55,23 @@ export async function openSession(
   options: ConnectOptions,
   lifetime: "ends-when-closed" | "ends-when-idle" = "ends-when-closed",
 ): Promise<ServiceOpener> {
-  if (options.tls === "off") return new BareSession(address, options);
+  const auth = authOf(address, options);
+  const start =
+    auth === undefined
+      ? options.tls !== "off" && (await asNobody(address, options))
+      : await signIn(address, options, auth);
+  if (start === false) return new BareSession(address, options);
+  return new MultiplexedSession(address, start, options, lifetime === "ends-when-idle");
+}
+
+/** A connection, and what is to be said in front of MULTIPLEX. */
+type Start = Omit<SignedIn, "identity"> & { readonly identity: Promise<string | undefined> };
+
+async function asNobody(address: Address, options: ConnectOptions): Promise<Start> {
   const dialled = await dial(address, options);
-  return new MultiplexedSession(address, dialled, options, lifetime === "ends-when-idle");
+  const host = dialled.vouched ? hostLine(address) : undefined;
+  const ahead = host === undefined ? [] : [{ text: `HOST ${host}`, mayBeUnknown: true as const }];
+  return { dialled, ahead, identity: Promise.resolve(undefined) };
 }
 
 /** The bounds a client sets itself: no peer opens streams here, and most bytes flow towards us. */
@@ -63,14 +79,19 @@ const CLIENT_LIMITS = { ...SESSION_LIMITS, streams: 0, budgetBytes: 64 * 1_024 *
 
 class MultiplexedSession implements ServiceOpener {
   readonly closed: Promise<void>;
+  readonly identity: Promise<string | undefined>;
   readonly heard: Promise<void>;
   readonly #address: Address;
   readonly #pump: SessionPump;
   #isHeard = false;
   #closing = false;
   readonly #endsWhenIdle: boolean;
+  /** Why the server did not begin the session, which says more than that it is over. */
+  #refused: FivedError | undefined;
+  /** While the server has not begun the session: what its streams do when it refuses. */
+  #pending: ((error: FivedError) => void)[] | undefined = [];
 
-  constructor(address: Address, { socket, vouched }: Dialled, options: ConnectOptions, endsWhenIdle: boolean) {
+  constructor(address: Address, start: Start, options: ConnectOptions, endsWhenIdle: boolean) {
     this.#endsWhenIdle = endsWhenIdle;
     this.#address = address;
     const closed = Promise.withResolvers<void>();
@@ -92,33 +113,47 @@ class MultiplexedSession implements ServiceOpener {
         ended: (code, reason) => {
           this.#isHeard = true;
           heard.resolve();
-          if (code === Code.NO_ERROR) closed.resolve();
+          if (this.#refused !== undefined) closed.reject(this.#refused);
+          else if (code === Code.NO_ERROR) closed.resolve();
           else closed.reject(lost(address, reason, codeName(code)));
         },
       },
     );
-    this.#start(socket, vouched ? hostLine(address) : undefined);
+    const over = closed.promise.then(() => {
+      throw lost(address, "it was closed before the server had answered");
+    });
+    this.identity = Promise.race([start.identity, over]);
+    this.identity.catch(() => {});
+    this.#start(start);
   }
 
-  /** HOST, MULTIPLEX and the first frames travel in one flight; the answers are read when they come. */
-  #start(socket: Socket, host: string | undefined): void {
-    const requests: Asked[] = [
-      ...(host === undefined ? [] : [{ text: `HOST ${host}`, mayBeUnknown: true as const }]),
-      { text: "MULTIPLEX" },
-    ];
+  /** What is ahead, MULTIPLEX and the first frames travel in one flight; the answers are read when they come. */
+  #start({ dialled: { socket }, ahead }: Start): void {
+    const requests: Asked[] = [...ahead, { text: "MULTIPLEX" }];
     const channel = new BareChannel(socket);
+    if (socket.isPaused()) socket.resume(); // whoever said lines on it before left it so
     const read = this.#pump.carry(socket, Buffer.concat(requests.map(({ text }) => encodeLine(text))));
     expectReplies(
       channel,
       requests,
       (answer) => {
-        if (answer.type === "refused") this.#pump.end(Code.PROTOCOL, answer.error.message);
+        if (answer.type === "refused") return this.#refuse(answer.error);
+        this.#pending = undefined;
       },
       (rest) => {
         channel.release();
         read(rest);
       },
     );
+  }
+
+  /** Nothing of what the server says on this connection is for us, or for who we are not: not an octet of it was read as frames. */
+  #refuse(error: FivedError): void {
+    this.#refused = error;
+    const pending = this.#pending ?? [];
+    this.#pending = undefined;
+    for (const fail of pending) fail(error);
+    this.#pump.end(error.code === "AUTH_REFUSED" ? Code.CANCEL : Code.PROTOCOL, error.message);
   }
 
   get openable(): boolean {
@@ -134,6 +169,7 @@ class MultiplexedSession implements ServiceOpener {
   openOn(duplex: ChannelDuplex, service: string, options: OpenOptions): void {
     const channel = this.#channel(service, options.host);
     duplex.attach(channel);
+    this.#pending?.push((error) => duplex.destroy(error));
     expectReplies(channel, asked(service, options.host), (answer) => {
       if (answer.type === "refused") duplex.destroy(answer.error);
       else duplex.emit("connect");
@@ -149,13 +185,14 @@ class MultiplexedSession implements ServiceOpener {
     const channel = this.#channel(service, undefined);
     channel.splice(to, NOTHING);
     expectReplies(channel, asked(service, undefined), (answer) =>
-      answered(answer.type === "refused" ? answer.error : undefined),
+      answered(answer.type === "refused" ? (this.#refused ?? answer.error) : undefined),
     );
   }
 
   async list(service?: string): Promise<string[]> {
     const duplex = new ChannelDuplex();
     duplex.attach(this.#opened(service === undefined ? "LIST" : `LIST ${service}`));
+    this.#pending?.push((error) => duplex.destroy(error));
     return readList(duplex);
   }
 
@@ -185,6 +222,7 @@ class MultiplexedSession implements ServiceOpener {
   #opened(request: string): Channel {
     const channel = this.openable ? this.#pump.open(encodeLine(request).subarray(0, -2)) : undefined;
     if (channel !== undefined) return channel;
+    if (this.#refused !== undefined) throw this.#refused;
     const ended = this.#pump.session.ended;
     if (ended !== undefined) throw lost(this.#address, ended.reason, codeName(ended.code));
     throw new FivedError("SESSION_LOST", `Cannot open "${request}": the session takes no more streams`);
@@ -194,6 +232,7 @@ class MultiplexedSession implements ServiceOpener {
 /** Without TLS and MULTIPLEX a "session" is only an address: each stream has a connection of its own (RFC 1078). */
 class BareSession implements ServiceOpener {
   readonly closed: Promise<void>;
+  readonly identity = Promise.resolve(undefined);
   readonly heard: Promise<void> = Promise.resolve();
   readonly openable = true;
   readonly isHeard = true;

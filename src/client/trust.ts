@@ -59,6 +59,8 @@ export interface TrustOptions {
   readonly pins: PinStore;
   /** Asks the user yes or no; left out where there is no terminal. */
   readonly ask?: (question: string) => Promise<boolean>;
+  /** Fingerprint of the only key to trust, as an invitation names it: any other is refused, this one is pinned without a question. */
+  readonly expected?: string;
 }
 
 /**
@@ -66,7 +68,7 @@ export interface TrustOptions {
  * @example
  * const trust = trustWith({ checking: "accept-new", pins: knownHosts("/home/alice/.config/fived/known_hosts") });
  */
-export function trustWith({ checking = "ask", pins, ask }: TrustOptions): Trust {
+export function trustWith({ checking = "ask", pins, ask, expected }: TrustOptions): Trust {
   /** Questions on the terminal, by name: two connections to one new server are one question. */
   const questions = new Map<string, { readonly fingerprint: string; readonly answer: Promise<boolean> }>();
   let answered = 0;
@@ -104,7 +106,8 @@ export function trustWith({ checking = "ask", pins, ask }: TrustOptions): Trust 
         const before = answered;
         const lookup = await pins.find(name, key);
         if (answered !== before) continue; // The file was read before the answer was kept, perhaps.
-        const verdict = judge(checking, { name, key, pki, file: pins.file, lookup });
+        const evidence = { name, key, pki, file: pins.file, lookup };
+        const verdict = expected === undefined ? judge(checking, evidence) : judgeExpected(expected, evidence);
         switch (verdict.type) {
           case "trust": {
             const grounds = verdict.grounds === "pinned" && unasked.has(name) ? "accepted-new" : verdict.grounds;
@@ -114,7 +117,7 @@ export function trustWith({ checking = "ask", pins, ask }: TrustOptions): Trust 
             throw new FivedError(verdict.code, verdict.message);
           case "pin":
             if ((await pins.pin(name, key, signal)).type === "pinned") {
-              unasked.add(name);
+              if (expected === undefined) unasked.add(name);
               warnings.push(verdict.warning);
             }
             break; // What is known now, a key that somebody else pinned meanwhile included, is judged again.
@@ -185,6 +188,26 @@ export function judge(checking: HostKeyChecking, evidence: Evidence): Verdict {
     default:
       return assertNever(lookup);
   }
+}
+
+/** Decides about a server whose key somebody trusted has told: that key and no other, whatever authorities and options say. */
+export function judgeExpected(expected: string, evidence: Evidence): Verdict {
+  const { name, key, file } = evidence;
+  const verdict = judge("yes", { ...evidence, pki: { type: "none" } });
+  const known = verdict.type === "refuse" && verdict.code !== "HOST_KEY_UNKNOWN";
+  if (known) return verdict;
+  if (fingerprintOf(key) !== expected) {
+    return {
+      type: "refuse",
+      code: "HOST_KEY_CHANGED",
+      message: `Cannot trust "${name}": its key is ${shown(key)}, and the one to expect is ${expected}, so this may be somebody in between; ask whoever told you of that key`,
+    };
+  }
+  if (verdict.type === "trust") return verdict;
+  return {
+    type: "pin",
+    warning: `The server "${name}" has the key ${shown(key)} that was to be expected; it is kept in ${file}`,
+  };
 }
 
 function judgeUnknown(checking: HostKeyChecking, { name, key, pki, file }: Evidence): Verdict {

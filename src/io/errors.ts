@@ -21,6 +21,9 @@ export const ERROR_CODES = [
   "KNOWN_HOSTS_UNREADABLE",
   "KEY_UNUSABLE",
   "AGENT_FAILED",
+  "AUTH_IMPOSSIBLE",
+  "AUTH_REFUSED",
+  "INVITE_BAD",
   "PROTOCOL_ERROR",
   "SESSION_LOST",
   "STREAM_RESET",
@@ -48,7 +51,7 @@ export type ErrorCode = (typeof ERROR_CODES)[number];
 export class FivedError extends Error {
   override readonly name = "FivedError";
   readonly code: ErrorCode;
-  /** Of a `SERVICE_REFUSED` the line code (PROTOCOL §3.5); undefined where a plain RFC 1078 server gave none. */
+  /** Of a `SERVICE_REFUSED` and an `AUTH_REFUSED` the line code (PROTOCOL §3.5); undefined where a plain RFC 1078 server gave none. */
   readonly status: number | undefined;
   /** Of a `STREAM_RESET`, and of a `SESSION_LOST` where the end had one, the frame code (PROTOCOL §6.5). */
   readonly reason: CodeName | undefined;

@@ -34,6 +34,7 @@ export {
   NAME_BYTES_MAX,
   parseReply,
   parseRequest,
+  REPLY_BYTES_MAX,
   type Reply,
   type Request,
 } from "./line.ts";

@@ -6,6 +6,8 @@
 
 /** Octets of a line without its CRLF: longer is not a request but an attack on our memory (abuse case L03). */
 export const LINE_BYTES_MAX = 1_024;
+/** Octets of a line of the server without its CRLF (PROTOCOL §3.1): questions of AUTH may be long. */
+export const REPLY_BYTES_MAX = 4_096;
 /** Octets of a service name (PROTOCOL §1.3). */
 export const NAME_BYTES_MAX = 64;
 
@@ -28,10 +30,16 @@ export type Line =
  * decoded before it is judged.
  */
 export class LineReader {
+  readonly #bytesMax: number;
   #pending: Uint8Array[] = [];
   #pendingBytes = 0;
   /** The line under way, one character an octet. */
   #text = "";
+
+  /** @param bytesMax octets of a line without its CRLF */
+  constructor(bytesMax: number = LINE_BYTES_MAX) {
+    this.#bytesMax = bytesMax;
+  }
 
   /** Octets pushed and not yet read as a line. */
   get buffered(): number {
@@ -51,7 +59,7 @@ export class LineReader {
       const chunk = this.#pending.shift();
       if (chunk === undefined) return undefined;
       this.#pendingBytes -= chunk.length;
-      const room = LINE_BYTES_MAX + 2 - this.#text.length;
+      const room = this.#bytesMax + 2 - this.#text.length;
       const end = chunk.indexOf(LF);
       const taken = end < 0 ? Math.min(chunk.length, room) : Math.min(end + 1, room);
       for (let at = 0; at < taken; at++) this.#text += String.fromCharCode(chunk[at] ?? 0);
@@ -65,7 +73,7 @@ export class LineReader {
         return { type: "line", text };
       }
       const length = this.#text.charCodeAt(this.#text.length - 1) === CR ? this.#text.length - 1 : this.#text.length;
-      if (length > LINE_BYTES_MAX) return { type: "error", code: "LINE_TOO_LONG", bytes: length };
+      if (length > this.#bytesMax) return { type: "error", code: "LINE_TOO_LONG", bytes: length };
     }
   }
 
@@ -74,7 +82,7 @@ export class LineReader {
    * has not arrived.
    */
   nextOctets(): Uint8Array | Extract<Line, { type: "error" }> | undefined {
-    const octets = new Uint8Array(LINE_BYTES_MAX + 2);
+    const octets = new Uint8Array(this.#bytesMax + 2);
     let length = 0;
     for (; length < this.#text.length; length++) octets[length] = this.#text.charCodeAt(length);
     this.#text = ""; // what had been read of it as text

@@ -1,0 +1,59 @@
+/**
+ * `fived login ADDR`: sign in, and be that person at that server from now on, until `fived logout ADDR`.
+ * @module
+ */
+import { Command } from "commander";
+import { type ClientFlags, clientLogins, connectOptions, withClientFlags } from "./client-flags.ts";
+import type { Verb } from "./verb.ts";
+
+/** The verb `login`. */
+export const login: Verb = (ended) =>
+  withClientFlags(new Command("login"))
+    .description("sign in to a session server, and from now on whenever it is used")
+    .argument("<address>", "session server: [user@]host[:port]")
+    .option("--json", "print JSON")
+    .action(async (address: string, flags: JsonFlags) => {
+      ended(await signIn(address, flags));
+    });
+
+/** The verb `logout`. */
+export const logout: Verb = (ended) =>
+  new Command("logout")
+    .description("forget whom one has signed in as")
+    .argument("<address>", "session server: [user@]host[:port]")
+    .action(async (address: string) => {
+      ended(await forget(address));
+    });
+
+type JsonFlags = ClientFlags & { readonly json?: boolean };
+
+async function signIn(text: string, flags: JsonFlags): Promise<number> {
+  const { connect, parseAddress, pinName, printAddress } = await import("../client/index.ts");
+  const parsed = parseAddress(text);
+  const server = { ...parsed, user: undefined, ...(parsed.type === "tcp" ? { service: undefined } : {}) };
+  const options = await connectOptions(flags, parsed, "always");
+  await using session = await connect(server, options);
+  const identity = await session.identity;
+  const user = options.auth?.user;
+  const logins = await clientLogins();
+  const way = user === undefined ? undefined : (await logins.find(pinName(server))).ways.get(user);
+  if (user === undefined || way === undefined || identity === undefined)
+    throw new Error("Invariant: who has signed in has done so in some way");
+  await logins.keep(pinName(server), user, way, "stay");
+  const address = printAddress(server);
+  process.stdout.write(
+    flags.json === true
+      ? `${JSON.stringify({ address, user: identity, mechanism: way.mechanism, ...(way.key === undefined ? {} : { key: way.key }) })}\n`
+      : `signed in at ${address} as ${identity} (${way.mechanism})\n`,
+  );
+  return 0;
+}
+
+async function forget(text: string): Promise<number> {
+  const { parseAddress, pinName, printAddress } = await import("../client/index.ts");
+  const parsed = parseAddress(text);
+  const server = { ...parsed, user: undefined, ...(parsed.type === "tcp" ? { service: undefined } : {}) };
+  const known = await (await clientLogins()).forget(pinName(server));
+  process.stderr.write(`fived: ${known ? "signed out of" : "was not signed in at"} ${printAddress(server)}\n`);
+  return known ? 0 : 1;
+}
