@@ -117,7 +117,12 @@ async function yaml(folder: string, setUp: SetUp, { listen = "tcp://127.0.0.1:0"
 async function services(folder: string, wanted: readonly ServiceSetUp[]) {
   const entries = wanted.map(async ({ name, allow, does, text = "" }) => {
     const file = path.join(folder, `${name}-${does}.ts`);
-    const say = `import { service } from "fived";\nexport default service("say", (stream) => void stream.write(${JSON.stringify(text)}));\n`;
+    const say = `import { service } from "fived";
+export default service("say", (stream) => {
+  stream.write(${JSON.stringify(text)});
+  stream.resume().on("end", () => stream.end());
+});
+`;
     await fs.writeFile(file, does === "echo" ? ECHO : say);
     return [name, { module: file, allow: [allow] }] as const;
   });
