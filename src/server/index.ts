@@ -2,6 +2,7 @@
  * The door of `server/`: the session server, its configuration, and the way to write a service.
  * @module
  */
+export { readAuthorizedKeys } from "./auth/authorized-keys.ts";
 export { createInvite, INVITE_LIFE_MS_MAX } from "./auth/invites.ts";
 export { newSecondFactor } from "./auth/second-factor.ts";
 export type { InviteRecord } from "./auth/user-records.ts";
