@@ -4,8 +4,6 @@
  * @module
  */
 export {
-  INVITE_CHARACTERS_MAX,
-  INVITE_PREFIX,
   INVITE_SECRET_BYTES,
   type Invite,
   type InviteClaim,
