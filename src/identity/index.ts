@@ -19,7 +19,6 @@ export {
 } from "./invite.ts";
 export {
   authorityFingerprint,
-  CERTIFICATE_BYTES_MAX,
   type Certificate,
   type CertificateUse,
   certifiedTypeOf,
@@ -30,10 +29,8 @@ export { FieldReader, fromBase64, fromBase64url, string as sshString, u32 as ssh
 export { nobodysKey } from "./ssh/nobody.ts";
 export { KEY_FILE_BYTES_MAX, type PrivateKeyFile, readPrivateKey } from "./ssh/private-key.ts";
 export {
-  KEY_TYPES,
   type KeyType,
   keyFingerprint,
-  keyTypeOf,
   type PublicKey,
   parsePublicKey,
   parsePublicKeyLine,
@@ -44,7 +41,6 @@ export {
   meets,
   NO_DEMANDS,
   parseSignature,
-  SIGNATURE_ALGORITHMS,
   type Signature,
   type SignatureAlgorithm,
   signOctets,
