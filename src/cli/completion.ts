@@ -26,7 +26,7 @@ interface Words {
   readonly verb: string;
   readonly about: string;
   readonly flags: readonly { readonly names: readonly string[]; readonly about: string; readonly takesFile: boolean }[];
-  /** Values of its first argument, where there is a fixed set. */
+  /** Values of its first argument, where there is a fixed set, or its own subcommands. */
   readonly choices: readonly string[];
 }
 
@@ -34,15 +34,19 @@ function wordsOf(program: Command): readonly Words[] {
   return program.commands.map((command) => ({
     verb: command.name(),
     about: command.description(),
-    flags: command
-      .createHelp()
-      .visibleOptions(command)
-      .map((option) => ({
-        names: [option.short, option.long].filter((name) => name !== undefined),
-        about: option.description,
-        takesFile: /<(file|keyfile|folder)>/.test(option.flags),
-      })),
-    choices: command.registeredArguments[0]?.argChoices ?? [],
+    flags: flagsOf(command),
+    choices: command.registeredArguments[0]?.argChoices ?? command.commands.map((each) => each.name()),
+  }));
+}
+
+/** The flags of a subcommand and of those below it; of several with one spelling the first. */
+function flagsOf(command: Command): Words["flags"] {
+  const options = [command, ...command.commands].flatMap((each) => each.createHelp().visibleOptions(each));
+  const flags = new Map(options.toReversed().map((option) => [option.flags, option]));
+  return [...flags.values()].toReversed().map((option) => ({
+    names: [option.short, option.long].filter((name) => name !== undefined),
+    about: option.description,
+    takesFile: /<(file|keyfile|folder)>/.test(option.flags),
   }));
 }
 

@@ -16,5 +16,5 @@ const OPTIONS = {
     new Option("--listen <url>", "where to listen: tcp://HOST:PORT or unix:/path; may be repeated")
       .argParser((url: string, before: readonly string[] = []) => [...before, url])
       .env("FIVED_LISTEN"),
-  state: () => new Option("--state <folder>", "where the host key is kept").env("FIVED_STATE"),
+  state: () => new Option("--state <folder>", "where the server keeps its key and its users").env("FIVED_STATE"),
 } as const;

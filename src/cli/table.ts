@@ -9,12 +9,26 @@ import { completion } from "./completion.ts";
 import { connect } from "./connect.ts";
 import { demo } from "./demo.ts";
 import { forward } from "./forward.ts";
+import { invite } from "./invite.ts";
 import { list } from "./list.ts";
 import { login, logout } from "./login.ts";
 import { serve } from "./serve.ts";
+import { user } from "./user.ts";
 import type { Verb } from "./verb.ts";
 
-const VERBS: readonly Verb[] = [demo, serve, check, list, connect, forward, login, logout, completion];
+const VERBS: readonly Verb[] = [
+  demo,
+  serve,
+  check,
+  user,
+  invite,
+  list,
+  connect,
+  forward,
+  login,
+  logout,
+  completion,
+];
 
 /** Builds the table; `ended` is told the exit status of the verb that ran. */
 export function commandTable(ended: (status: number) => void): Command {
@@ -25,10 +39,15 @@ export function commandTable(ended: (status: number) => void): Command {
     .configureOutput({ outputError: (text, write) => write(text.replace(/^error: /, "fived: ")) })
     .showHelpAfterError("(fived --help says more)")
     .exitOverride();
-  for (const verb of VERBS) {
-    program.addCommand(verb(ended).copyInheritedSettings(program).helpOption("-h, --help", "print help"));
-  }
+  for (const verb of VERBS) program.addCommand(adopted(verb(ended), program));
   return program;
+}
+
+/** A subcommand, and those below it, with the settings of the program. */
+function adopted(command: Command, parent: Command): Command {
+  command.copyInheritedSettings(parent).helpOption("-h, --help", "print help").helpCommand(false);
+  for (const each of command.commands) adopted(each, command);
+  return command;
 }
 
 /** The version of the package that this file belongs to, built or not. */

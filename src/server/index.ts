@@ -2,6 +2,10 @@
  * The door of `server/`: the session server, its configuration, and the way to write a service.
  * @module
  */
+export { createInvite, INVITE_LIFE_MS_MAX } from "./auth/invites.ts";
+export { newSecondFactor } from "./auth/second-factor.ts";
+export type { InviteRecord } from "./auth/user-records.ts";
+export { type ListedUser, openUsers, PASSWORD_BYTES_MAX, type UserStore, usersFileOf } from "./auth/users.ts";
 export {
   type Configuration,
   ConfigurationError,
@@ -10,6 +14,7 @@ export {
   type Problem,
 } from "./config.ts";
 export { type HandledService, type Handler, service, type Visitor } from "./define.ts";
+export { fingerprintAt } from "./fingerprint.ts";
 export { createLog, type Log, type LogLevel } from "./log.ts";
 export { type SessionServer, serve } from "./server.ts";
 export type { Caller, Next, Service, Talk } from "./service.ts";

@@ -10,7 +10,7 @@ import test from "node:test";
 import { promisify } from "node:util";
 import { home, repository } from "./command.ts";
 
-const VERBS = ["demo", "serve", "check", "list", "connect", "forward", "completion"];
+const VERBS = ["demo", "serve", "check", "user", "invite", "list", "connect", "forward", "completion"];
 
 test("--version prints the version of the package", async () => {
   await using mine = await home();
@@ -50,6 +50,14 @@ test("wrong use is said on standard error and ends with 2", async () => {
     [["forward", "x=localhost/web"], /^fived: .*"x" is no place to listen on/],
     [["forward", "0=localhost"], /^fived: Cannot forward to localhost: say which service/],
     [["serve", "-c", "file", "web=3000"], /^fived: Cannot serve a file and targets at once/],
+    [["user"], /^Usage: fived user/],
+    [["user", "nosuch"], /^fived: unknown command 'nosuch'/],
+    [["user", "add"], /^fived: missing required argument 'name'/],
+    [["user", "add", "alice", "--password", "secret"], /^fived: unknown option '--password'/],
+    [["user", "remove", "alice", "bob"], /^fived: too many arguments/],
+    [["invite"], /^fived: missing required argument 'name'/],
+    [["invite", "bob", "--expires", "31d"], /^fived: .*Write a duration from 1m to 30d/],
+    [["invite", "bob", "--expires", "1e3h"], /^fived: .*Write a duration from 1m to 30d/],
     [["completion", "tcsh"], /Allowed choices are bash, zsh, fish/],
   ];
   for (const [args, said] of wrong) {
@@ -82,6 +90,8 @@ test("bash completes verbs, flags and fixed values", async () => {
   assert.deepEqual(await complete("co"), ["connect", "completion"]);
   assert.deepEqual(await complete("completion", ""), ["bash", "zsh", "fish", "-h", "--help"]);
   assert.deepEqual(await complete("serve", "--st"), ["--state"]);
+  assert.deepEqual(await complete("user", "re"), ["remove"]);
+  assert.deepEqual(await complete("user", "add", "alice", "--gr"), ["--group"]);
 });
 
 test("zsh and fish get every verb", async () => {

@@ -9,7 +9,7 @@
  */
 import { createHash, timingSafeEqual } from "node:crypto";
 import { mkdir } from "node:fs/promises";
-import { dirname, join } from "node:path";
+import { dirname, join, resolve } from "node:path";
 import { isUserName } from "../../identity/index.ts";
 import {
   type FileLock,
@@ -19,6 +19,7 @@ import {
   readPrivateFile,
   replacePrivateFile,
 } from "../../io/index.ts";
+import type { Configuration } from "../config.ts";
 import type { Log } from "../log.ts";
 import type { User, Users } from "./mechanism.ts";
 import { hashOfNothing, PASSWORD_COST, type PasswordCost, type PasswordHash, PasswordHasher } from "./password-hash.ts";
@@ -83,6 +84,8 @@ export interface UserStore extends Users {
   setTotp(name: string, secret: Uint8Array | undefined): Promise<void>;
   /** The invite for that name, its time over or not. */
   invite(name: string): InviteRecord | undefined;
+  /** Every invite that nobody has redeemed, by name. */
+  invites(): readonly InviteRecord[];
   /** Keeps an invite, in the place of an older one for the same name. */
   putInvite(invite: InviteRecord): Promise<void>;
   /**
@@ -96,6 +99,11 @@ export interface UserStore extends Users {
 const FILE_BYTES_MAX = 256 * 1024 * 1024;
 /** How often the file is looked at: a few microseconds each, and unlike a watch it works for a file that is not there and on any disk. */
 const LOOK_EVERY_MS = 200;
+
+/** The store's file where a configuration says nothing else, or what it says: a relative path starts at the state folder. */
+export function usersFileOf({ state, auth }: Pick<Configuration, "state" | "auth">): string {
+  return resolve(state, auth.up.store ?? USERS_FILE);
+}
 
 /** Opens the store; its file need not exist yet. Rejects with `STATE_UNUSABLE` or `USERS_UNREADABLE`, which name the file and what is wrong. */
 export async function openUsers(options: UserStoreOptions): Promise<UserStore> {
@@ -229,6 +237,10 @@ class FileUsers implements UserStore {
 
   invite(name: string): InviteRecord | undefined {
     return this.#content.records.invites.get(name);
+  }
+
+  invites(): readonly InviteRecord[] {
+    return [...this.#content.records.invites.values()].sort((one, other) => (one.user < other.user ? -1 : 1));
   }
 
   async putInvite(invite: InviteRecord): Promise<void> {
