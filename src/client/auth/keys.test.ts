@@ -19,7 +19,7 @@ import {
   sshU32,
   verifySignature,
 } from "../../identity/index.ts";
-import { authLine, type Signer, type SignersOptions, signers } from "./keys.ts";
+import { authWords, type SshKey, type SshKeysOptions, signerOf, sshKeys } from "./keys.ts";
 
 const skip = needs("ssh-keygen", "ssh-agent", "ssh-add");
 const octets = Buffer.from("what is signed");
@@ -30,7 +30,7 @@ async function setUp(t: TestContext) {
   const folder = await lab.makeFolder(".ssh");
   const agent = lab.path("agent");
   const logged: string[] = [];
-  const options: SignersOptions = { folder, agent, log: (line) => void logged.push(line) };
+  const options: SshKeysOptions = { folder, agent, log: (line) => void logged.push(line) };
   await lab.start(["ssh-agent", "-D", "-a", agent]).hears(/SSH_AUTH_SOCK/);
   const add = async (file: string) => {
     const { status, stderr } = await lab.run(["ssh-add", "-q", file], { env: { SSH_AUTH_SOCK: agent } });
@@ -40,7 +40,7 @@ async function setUp(t: TestContext) {
 }
 
 /** Each signer must sign what it says it does. */
-async function comments(all: readonly Signer[]): Promise<string[]> {
+async function comments(all: readonly SshKey[]): Promise<string[]> {
   for (const { key, sign, comment } of all) {
     const signature = parseSignature(await sign(octets));
     assert.ok(signature && verifySignature(key, octets, signature), comment);
@@ -48,8 +48,8 @@ async function comments(all: readonly Signer[]): Promise<string[]> {
   return all.map(({ comment, certificate }) => `${path.basename(comment)}${certificate ? " certificate" : ""}`);
 }
 
-async function first(options: SignersOptions): Promise<Signer> {
-  const [signer] = await signers(options);
+async function first(options: SshKeysOptions): Promise<SshKey> {
+  const [signer] = await sshKeys(options);
   assert.ok(signer);
   return signer;
 }
@@ -58,9 +58,9 @@ test("keys come in ssh's order: those of the agent, then the folder's, best firs
   const { lab, options, add, logged } = await setUp(t);
   for (const name of [".ssh/id_rsa", ".ssh/id_ed25519", ".ssh/other"]) await makeKey(lab, name);
   await add((await makeKey(lab, "in-agent")).file);
-  assert.deepEqual(await comments(await signers(options)), ["in-agent", "id_ed25519", "id_rsa"]);
-  assert.deepEqual(await comments(await signers({ ...options, identitiesOnly: true })), ["id_ed25519", "id_rsa"]);
-  assert.deepEqual(await comments(await signers({ ...options, agent: undefined })), ["id_ed25519", "id_rsa"]);
+  assert.deepEqual(await comments(await sshKeys(options)), ["in-agent", "id_ed25519", "id_rsa"]);
+  assert.deepEqual(await comments(await sshKeys({ ...options, identitiesOnly: true })), ["id_ed25519", "id_rsa"]);
+  assert.deepEqual(await comments(await sshKeys({ ...options, agent: undefined })), ["id_ed25519", "id_rsa"]);
   assert.deepEqual(logged, [], "that a file of the folder is not there is not worth a line");
 });
 
@@ -73,9 +73,9 @@ test("files that are named come first, and the folder is left alone; IdentitiesO
   const named = await makeKey(lab, "named");
   const second = await makeKey(lab, "second");
   const identityFiles = [named.file, second.file];
-  assert.deepEqual(await comments(await signers({ ...options, identityFiles })), ["named", "second", "in-agent"]);
+  assert.deepEqual(await comments(await sshKeys({ ...options, identityFiles })), ["named", "second", "in-agent"]);
   const only = { ...options, identityFiles, identitiesOnly: true };
-  assert.deepEqual(await comments(await signers(only)), ["named", "second"]);
+  assert.deepEqual(await comments(await sshKeys(only)), ["named", "second"]);
 });
 
 test("a key that the agent has is used through it: its file may be locked, or gone, or be the public half", {
@@ -86,20 +86,20 @@ test("a key that the agent has is used through it: its file may be locked, or go
   await add(file);
   const only = { ...options, identitiesOnly: true };
   await keygen(lab, "-q", "-p", "-f", file, "-N", "secret", "-P", "", "-a", "1");
-  assert.deepEqual(await comments(await signers({ ...only, identityFiles: [file] })), ["key"]);
+  assert.deepEqual(await comments(await sshKeys({ ...only, identityFiles: [file] })), ["key"]);
   await fs.rename(`${file}.pub`, lab.path("elsewhere.pub"));
   assert.deepEqual(
-    await comments(await signers({ ...only, identityFiles: [file] })),
+    await comments(await sshKeys({ ...only, identityFiles: [file] })),
     ["key"],
     "no public half beside it",
   );
-  assert.deepEqual(await comments(await signers({ ...only, identityFiles: [lab.path("elsewhere.pub")] })), [
+  assert.deepEqual(await comments(await sshKeys({ ...only, identityFiles: [lab.path("elsewhere.pub")] })), [
     "elsewhere.pub",
   ]);
   await fs.rm(file);
   await fs.rename(lab.path("elsewhere.pub"), `${file}.pub`);
-  assert.deepEqual(await comments(await signers({ ...only, identityFiles: [file] })), ["key"], "no private half");
-  const both = await signers({ ...options, identityFiles: [file, file] });
+  assert.deepEqual(await comments(await sshKeys({ ...only, identityFiles: [file] })), ["key"], "no private half");
+  const both = await sshKeys({ ...options, identityFiles: [file, file] });
   assert.deepEqual(await comments(both), ["key"], "once, and not again as the agent's");
 });
 
@@ -108,23 +108,23 @@ test("a certificate beside a key goes first, and so does one that the agent has"
   const authority = await makeKey(lab, "ca");
   const key = await makeKey(lab, ".ssh/id_ecdsa", ["-t", "ecdsa"]);
   const blob = await certify(lab, authority, key, "-n", "alice");
-  const found = await signers({ ...options, agent: undefined });
+  const found = await sshKeys({ ...options, agent: undefined });
   assert.deepEqual(await comments(found), ["id_ecdsa certificate", "id_ecdsa"]);
   assert.deepEqual(found[0]?.certificate?.blob, new Uint8Array(blob));
   await add(key.file);
-  assert.deepEqual((await comments(await signers(options))).sort(), ["id_ecdsa", "id_ecdsa certificate"]);
-  assert.deepEqual(await comments(await signers({ ...options, identitiesOnly: true })), [
+  assert.deepEqual((await comments(await sshKeys(options))).sort(), ["id_ecdsa", "id_ecdsa certificate"]);
+  assert.deepEqual(await comments(await sshKeys({ ...options, identitiesOnly: true })), [
     "id_ecdsa certificate",
     "id_ecdsa",
   ]);
   // One that counts for nothing today would only cost an attempt.
   await certify(lab, authority, key, "-n", "alice", "-V", "-2h:-1h");
-  assert.deepEqual(await comments(await signers({ ...options, agent: undefined })), ["id_ecdsa"]);
+  assert.deepEqual(await comments(await sshKeys({ ...options, agent: undefined })), ["id_ecdsa"]);
   assert.match(logged.at(-1) ?? "", /id_ecdsa-cert\.pub is passed over/);
   const other = await makeKey(lab, "other");
   await certify(lab, authority, other, "-n", "alice");
   await fs.copyFile(lab.path("other-cert.pub"), lab.path(".ssh/id_ecdsa-cert.pub"));
-  assert.deepEqual(await comments(await signers({ ...options, agent: undefined })), ["id_ecdsa"], "another key's");
+  assert.deepEqual(await comments(await sshKeys({ ...options, agent: undefined })), ["id_ecdsa"], "another key's");
 });
 
 test("a passphrase is asked for when the key is used, three times at most, and is wiped", { skip }, async (t) => {
@@ -164,8 +164,8 @@ test("an old form without a public half asks at once where it was named, and is 
   const { file } = await makeKey(lab, ".ssh/id_rsa", ["-t", "rsa", "-b", "2048", "-m", "PEM"], "secret");
   await fs.rm(`${file}.pub`);
   const asking = { ...options, passphrase: async () => Buffer.from("secret") };
-  assert.deepEqual(await comments(await signers({ ...asking, identityFiles: [file] })), ["id_rsa"]);
-  assert.deepEqual(await signers(asking), []);
+  assert.deepEqual(await comments(await sshKeys({ ...asking, identityFiles: [file] })), ["id_rsa"]);
+  assert.deepEqual(await sshKeys(asking), []);
   assert.match(logged.at(-1) ?? "", /id_rsa: it is encrypted/);
 });
 
@@ -173,7 +173,7 @@ test("a file that was named and cannot be used says why; others are passed over"
   const { lab, options, logged } = await setUp(t);
   const { file } = await makeKey(lab, ".ssh/id_ed25519");
   const why = async (name: string, message: RegExp) =>
-    await assert.rejects(signers({ ...options, identityFiles: [name] }), { code: "KEY_UNUSABLE", message });
+    await assert.rejects(sshKeys({ ...options, identityFiles: [name] }), { code: "KEY_UNUSABLE", message });
   await why(lab.path("nothing"), /nothing: .*ENOENT/);
   await why(lab.folder, /EISDIR|not a regular|EINVAL/);
   await why(await lab.write("rubbish", "rubbish"), /may read it/);
@@ -181,7 +181,7 @@ test("a file that was named and cannot be used says why; others are passed over"
   await why(lab.path("rubbish"), /no private key/);
   await fs.chmod(file, 0o640);
   await why(file, /others may read it.*chmod 600/);
-  assert.deepEqual(await signers(options), []);
+  assert.deepEqual(await sshKeys(options), []);
   assert.match(logged.at(-1) ?? "", /others may read it/);
   await fs.chmod(file, 0o600);
   await why(`${file}.pub`, /public key, and no ssh-agent/);
@@ -195,9 +195,9 @@ test("an agent that is not there is passed over, unless nobody waits any more", 
   const { lab, options, logged } = await setUp(t);
   await makeKey(lab, ".ssh/id_ed25519");
   const without = { ...options, agent: lab.path("nothing") };
-  assert.deepEqual(await comments(await signers(without)), ["id_ed25519"]);
+  assert.deepEqual(await comments(await sshKeys(without)), ["id_ed25519"]);
   assert.match(logged.at(-1) ?? "", /Cannot use the ssh-agent/);
-  await assert.rejects(signers({ ...options, signal: AbortSignal.abort() }), { code: "ABORTED" });
+  await assert.rejects(sshKeys({ ...options, signal: AbortSignal.abort() }), { code: "ABORTED" });
 });
 
 test("a signature that no server could accept is not sent: of another key, or with SHA-1", async (t) => {
@@ -225,11 +225,13 @@ test("the words behind AUTH are those of the vectors", async () => {
     const { key } = parsePublicKeyLine(vector.publicKey) ?? {};
     assert.ok(key);
     const sign = async (signed: Uint8Array) => signOctets(secret, signed) ?? octets;
-    const signer: Signer = { key, certificate: undefined, comment: "", sign };
-    const binding = Buffer.from(vector.cb, "hex");
-    const { words, answers } = await authLine({ signer, binding, host: vector.host, user: vector.user });
-    assert.equal(["AUTH", ...words].join(" "), vector.line);
-    assert.deepEqual(answers, []);
+    const found: SshKey = { key, certificate: undefined, comment: "", sign };
+    const named = { binding: Buffer.from(vector.cb, "hex"), host: vector.host, user: vector.user };
+    assert.equal(["AUTH", "pubkey", ...(await authWords(found, named))].join(" "), vector.line);
+    const signer = signerOf(found);
+    assert.equal(`AUTH pubkey ${await signer.authWords(named)}`, vector.line);
+    assert.equal(signer.fingerprint, vector.line.split(" ")[3]);
+    assert.equal(signer.answer?.("certificate 1/1"), undefined);
   }
 });
 
@@ -239,12 +241,23 @@ test("a certificate follows in lines, and the last word says how many", { skip }
   const key = await makeKey(lab, ".ssh/id_rsa", ["-t", "rsa", "-b", "4096"]);
   const blob = await certify(lab, authority, key, "-n", "alice");
   const signer = await first(options);
-  const { words, answers } = await authLine({ signer, ...claim });
-  assert.equal(words.at(-1), `cert:${answers.length}`);
-  assert.ok(answers.length > 1 && answers.every((answer) => answer.length <= 1_024));
+  const words = await authWords(signer, claim);
+  const lines = Number(words[3]?.replace("cert:", ""));
+  const { answer, fingerprint } = signerOf(signer);
+  assert.ok(lines > 1 && answer);
+  const answers = Array.from({ length: lines }, (_, at) => answer(`certificate ${at + 1}/${lines}`) ?? "");
+  assert.ok(answers.every(({ length }) => length > 0 && length <= 1_024));
   assert.equal(answers.join(""), Buffer.from(blob).toString("base64url"));
-  assert.ok(["AUTH", ...words].join(" ").length <= 1_024);
-  const signature = parseSignature(Buffer.from(words[3] ?? "", "base64url"));
+  for (const other of [
+    `certificate 0/${lines}`,
+    `certificate ${lines + 1}/${lines}`,
+    "certificate 1/1",
+    "Enter Password:",
+  ])
+    assert.equal(answer(other), undefined, other);
+  assert.ok(["AUTH", "pubkey", ...words].join(" ").length <= 1_024);
+  assert.notEqual(fingerprint, words[1], "apart from the bare key");
+  const signature = parseSignature(Buffer.from(words[2] ?? "", "base64url"));
   assert.ok(signature && verifySignature(key.publicKey, sshsigOctets(pubkeyMessage(claim) ?? octets), signature));
-  await assert.rejects(authLine({ signer, ...claim, user: "al ice" }), /Invariant/);
+  await assert.rejects(authWords(signer, { ...claim, user: "al ice" }), /Invariant/);
 });

@@ -28,9 +28,10 @@ import {
 } from "../../identity/index.ts";
 import { FivedError } from "../../io/index.ts";
 import { type AgentKey, agentKeys, agentSign } from "./agent.ts";
+import type { Signer } from "./signer.ts";
 
 /** A key that can sign. */
-export interface Signer {
+export interface SshKey {
   readonly key: PublicKey;
   /** What an authority says of the key; undefined where the key speaks for itself. */
   readonly certificate: Certificate | undefined;
@@ -41,8 +42,8 @@ export interface Signer {
 }
 
 /** Where to look for keys. */
-export interface SignersOptions {
-  /** Files that were named, `-i`: their keys come first, and those of {@link SignersOptions.folder} are left alone. */
+export interface SshKeysOptions {
+  /** Files that were named, `-i`: their keys come first, and those of {@link SshKeysOptions.folder} are left alone. */
   readonly identityFiles?: readonly string[];
   /** `-o IdentitiesOnly=yes`: no keys of the agent but those whose files are named or in the folder. */
   readonly identitiesOnly?: boolean;
@@ -65,50 +66,60 @@ export const DEFAULT_NAMES = ["id_ed25519", "id_ecdsa", "id_rsa"] as const;
  * certificates. A key that both a file and the agent have is used through the agent, which asks for no passphrase. Rejects with
  * `KEY_UNUSABLE` when a file that was named cannot be used; everything else that fails is passed over, and logged.
  */
-export async function signers(options: SignersOptions): Promise<readonly Signer[]> {
+export async function sshKeys(options: SshKeysOptions): Promise<readonly SshKey[]> {
   const { identityFiles = [], identitiesOnly = false, folder, log } = options;
   const held = await agentKeysOf(options);
   const named = identityFiles.length > 0;
   const files = named ? identityFiles : DEFAULT_NAMES.map((name) => path.join(folder, name));
-  const found: Signer[] = [];
+  const found: SshKey[] = [];
   for (const file of files) {
     try {
-      found.push(...(await signersOfFile(file, held, options)));
+      found.push(...(await keysOfFile(file, held, options)));
     } catch (cause) {
       if (named || !(cause instanceof FivedError)) throw cause;
       if (!isMissing(cause.cause)) log?.(cause.message);
     }
   }
-  const others = identitiesOnly ? [] : held.flatMap((each) => signerOfAgent(each, options) ?? []);
+  const others = identitiesOnly ? [] : held.flatMap((each) => keyOfAgent(each, options) ?? []);
   return unique(named ? [...found, ...others] : [...others, ...found]);
 }
 
-/** What stands behind the word AUTH, and the answers to the questions for a certificate (PROTOCOL §4.6.2). */
-export interface AuthLine {
-  readonly words: readonly string[];
-  /** One for each question; none where the key has no certificate. */
-  readonly answers: readonly string[];
+/** The key as what signs for a person who signs in: its words, and the lines of its certificate where the server asks for them. */
+export function signerOf(key: SshKey): Signer {
+  const lines = certificateLines(key);
+  const fingerprint = keyFingerprint(key.key.blob);
+  return {
+    // Without a digest of the certificate, which is a new one every day in some places.
+    fingerprint: lines.length === 0 ? fingerprint : `${fingerprint}-cert`,
+    comment: key.comment,
+    authWords: async (claim) => (await authWords(key, claim)).join(" "),
+    answer(question) {
+      const [, line, of] = /^certificate ([0-9]{1,2})\/([0-9]{1,2})$/.exec(question) ?? [];
+      return Number(of) === lines.length ? lines[Number(line) - 1] : undefined;
+    },
+  };
 }
 
-/** The words that prove who somebody is, with a signature made now. */
-export async function authLine({
-  signer,
-  signal,
-  ...claim
-}: PubkeyClaim & { readonly signer: Signer; readonly signal?: AbortSignal }): Promise<AuthLine> {
+/** What stands behind `AUTH pubkey` (PROTOCOL §4.6.2), with a signature made now. */
+export async function authWords(key: SshKey, claim: PubkeyClaim, signal?: AbortSignal): Promise<readonly string[]> {
   const message = pubkeyMessage(claim);
   if (message === undefined) throw new Error(`Invariant: "${claim.user}" at "${claim.host}" cannot be signed for`);
-  const signature = Buffer.from(await signer.sign(sshsigOctets(message), signal)).toString("base64url");
-  const text = signer.certificate === undefined ? "" : Buffer.from(signer.certificate.blob).toString("base64url");
-  const answers = text.match(ANSWER) ?? [];
-  const words = ["pubkey", claim.user, keyFingerprint(signer.key.blob), signature];
-  return { words: answers.length === 0 ? words : [...words, `cert:${answers.length}`], answers };
+  const signature = Buffer.from(await key.sign(sshsigOctets(message), signal)).toString("base64url");
+  const words = [claim.user, keyFingerprint(key.key.blob), signature];
+  const lines = certificateLines(key).length;
+  return lines === 0 ? words : [...words, `cert:${lines}`];
 }
 
-/** As much of a certificate as a line holds (PROTOCOL §3.1). */
-const ANSWER = /.{1,1024}/g;
+/** A certificate as answers, none where there is no certificate. */
+function certificateLines({ certificate }: SshKey): readonly string[] {
+  const text = certificate === undefined ? "" : Buffer.from(certificate.blob).toString("base64url");
+  return text.match(LINE) ?? [];
+}
 
-async function agentKeysOf({ agent, log, signal }: SignersOptions): Promise<readonly AgentKey[]> {
+/** As much as a line holds (PROTOCOL §3.1). */
+const LINE = /.{1,1024}/g;
+
+async function agentKeysOf({ agent, log, signal }: SshKeysOptions): Promise<readonly AgentKey[]> {
   if (agent === undefined) return [];
   try {
     return await agentKeys(agent, { signal });
@@ -119,8 +130,8 @@ async function agentKeysOf({ agent, log, signal }: SignersOptions): Promise<read
   }
 }
 
-/** A key of the agent as a signer; undefined for kinds that are not known here. */
-function signerOfAgent({ blob, comment }: AgentKey, { agent = "", log }: SignersOptions): Signer | undefined {
+/** A key of the agent; undefined for kinds that are not known here. */
+function keyOfAgent({ blob, comment }: AgentKey, { agent = "", log }: SshKeysOptions): SshKey | undefined {
   const certificate = certificateOf(blob, comment, log);
   const key = certificate?.key ?? parsePublicKey(blob);
   if (key === undefined) return undefined;
@@ -132,13 +143,13 @@ function signerOfAgent({ blob, comment }: AgentKey, { agent = "", log }: Signers
   };
 }
 
-/** The signers of one file: with the certificate beside it first, then the bare key. */
-async function signersOfFile(
+/** The keys of one file: with the certificate beside it first, then the bare one. */
+async function keysOfFile(
   file: string,
   held: readonly AgentKey[],
-  options: SignersOptions,
-): Promise<readonly Signer[]> {
-  const bare: Signer = { certificate: undefined, comment: file, ...(await opened(file, held, options)) };
+  options: SshKeysOptions,
+): Promise<readonly SshKey[]> {
+  const bare: SshKey = { certificate: undefined, comment: file, ...(await opened(file, held, options)) };
   const name = `${file.replace(/\.pub$/, "")}-cert.pub`;
   const [type = "", base64 = ""] = (await readPublic(name)).trim().split(/[ \t]+/);
   const blob = certifiedTypeOf(type) === undefined ? undefined : fromBase64(base64);
@@ -148,7 +159,7 @@ async function signersOfFile(
 }
 
 /** The public half of a key file, and what signs with it: the agent where it has the key, else the file, opened when it is needed. */
-async function opened(file: string, held: readonly AgentKey[], options: SignersOptions): Promise<KeyAndSign> {
+async function opened(file: string, held: readonly AgentKey[], options: SshKeysOptions): Promise<KeyAndSign> {
   const beside = parsePublicKeyLine(await readPublic(`${file}.pub`))?.key;
   const ofAgent = beside && heldBy(beside, held, options);
   if (ofAgent !== undefined) return ofAgent;
@@ -164,33 +175,33 @@ async function opened(file: string, held: readonly AgentKey[], options: SignersO
     const found = readPrivateKey(octets);
     if (found.type === "unusable") throw unusable(file, found.why);
     if (found.type === "key")
-      return heldBy(found.publicKey, held, options) ?? fileSigner(file, found.publicKey, found.key);
+      return heldBy(found.publicKey, held, options) ?? openKey(file, found.publicKey, found.key);
     // Encrypted. Which key it is stands beside it, or outside of what is encrypted; only an old form without either asks now.
     const key = (found.type === "encrypted" ? found.publicKey : undefined) ?? beside;
-    if (key !== undefined) return heldBy(key, held, options) ?? lockedSigner(file, key, options);
+    if (key !== undefined) return heldBy(key, held, options) ?? lockedKey(file, key, options);
     if (!options.identityFiles?.includes(file)) throw unusable(file, ENCRYPTED);
     const unlocked = await unlock(file, options);
-    return fileSigner(file, unlocked.publicKey, unlocked.key);
+    return openKey(file, unlocked.publicKey, unlocked.key);
   } finally {
     octets.fill(0);
   }
 }
 
-type KeyAndSign = Pick<Signer, "key" | "sign">;
+type KeyAndSign = Pick<SshKey, "key" | "sign">;
 
-/** The agent as a signer with that key; undefined where it does not have it. */
-function heldBy(key: PublicKey, held: readonly AgentKey[], options: SignersOptions): KeyAndSign | undefined {
+/** The agent's half of that key; undefined where it does not have it. */
+function heldBy(key: PublicKey, held: readonly AgentKey[], options: SshKeysOptions): KeyAndSign | undefined {
   const found = held.find(({ blob }) => same(blob, key.blob));
-  const signer = found && signerOfAgent(found, options);
-  return signer && { key: signer.key, sign: signer.sign };
+  const ofAgent = found && keyOfAgent(found, options);
+  return ofAgent && { key: ofAgent.key, sign: ofAgent.sign };
 }
 
-function fileSigner(file: string, key: PublicKey, secret: KeyObject): KeyAndSign {
+function openKey(file: string, key: PublicKey, secret: KeyObject): KeyAndSign {
   return { key, sign: async (octets) => checked(key, octets, signOctets(secret, octets), file) };
 }
 
 /** Asks for the passphrase with the first signature, and not again. */
-function lockedSigner(file: string, key: PublicKey, options: SignersOptions): KeyAndSign {
+function lockedKey(file: string, key: PublicKey, options: SshKeysOptions): KeyAndSign {
   let secret: KeyObject | undefined;
   return {
     key,
@@ -212,7 +223,7 @@ const ENCRYPTED = "it is encrypted; add it to an ssh-agent with ssh-add, or give
 
 async function unlock(
   file: string,
-  { passphrase: ask }: SignersOptions,
+  { passphrase: ask }: SshKeysOptions,
 ): Promise<{ readonly key: KeyObject; readonly publicKey: PublicKey }> {
   for (let tries = 0; tries < PASSPHRASE_TRIES; tries++) {
     const passphrase = await ask?.(file);
@@ -240,7 +251,7 @@ function checked(key: PublicKey, octets: Uint8Array, made: Uint8Array | undefine
 }
 
 /** A user's certificate that is valid today; another would only cost an attempt. */
-function certificateOf(blob: Uint8Array, where: string, log: SignersOptions["log"]): Certificate | undefined {
+function certificateOf(blob: Uint8Array, where: string, log: SshKeysOptions["log"]): Certificate | undefined {
   const certificate = parseCertificate(blob);
   if (certificate === undefined) return undefined;
   const now = BigInt(Math.floor(Date.now() / 1000));
@@ -250,7 +261,7 @@ function certificateOf(blob: Uint8Array, where: string, log: SignersOptions["log
 }
 
 /** Each key and certificate once, where it comes first. */
-function unique(all: readonly Signer[]): readonly Signer[] {
+function unique(all: readonly SshKey[]): readonly SshKey[] {
   const seen = new Set<string>();
   return all.filter(({ key, certificate }) => {
     const fingerprint = keyFingerprint(certificate?.blob ?? key.blob);
