@@ -63,6 +63,7 @@ async function askTerminal(question: string, shown: boolean): Promise<Uint8Array
   const input = new tty.ReadStream(fs.openSync(TERMINAL, "r"));
   const output = new tty.WriteStream(fs.openSync(TERMINAL, "w"));
   try {
+    input.setRawMode(true); // first: what is typed as soon as the question stands there must not be shown
     output.write(/\s$/.test(question) ? question : `${question} `);
     return await typed(input, output, shown);
   } finally {
@@ -82,7 +83,6 @@ const Key = { interrupt: 0x03, end: 0x04, back: 0x08, newline: 0x0a, enter: 0x0d
 async function typed(input: tty.ReadStream, output: tty.WriteStream, shown: boolean): Promise<Uint8Array> {
   const line = Buffer.alloc(ANSWER_BYTES_MAX);
   let bytes = 0;
-  input.setRawMode(true);
   const erase = (): void => {
     // An octet of the form 10xxxxxx goes on with a character of UTF-8: it takes those before it along.
     while (bytes > 0 && ((line[--bytes] ?? 0) & 0xc0) === 0x80);
