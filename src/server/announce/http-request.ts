@@ -102,7 +102,7 @@ export class LinesReader {
         continue;
       }
       if (!this.#keep(chunk.subarray(start, at))) return TOO_LONG;
-      const text = Buffer.from(this.#kept.buffer, 0, this.#bytes).latin1Slice();
+      const text = Buffer.from(this.#kept.buffer, 0, this.#bytes).toString("latin1");
       return { type: "lines", end: at, lines: text.length === 2 ? [] : text.slice(0, -4).split("\r\n") };
     }
     this.#lineBytes += chunk.length - at;
@@ -392,7 +392,7 @@ export class ChunksReader {
     const end = found < 0 ? chunk.length : found + 1;
     if (this.#line.length + end - from > CHUNK_LINE_BYTES_MAX)
       return refused(400, "the line before a chunk is too long");
-    this.#line += Buffer.from(chunk.buffer, chunk.byteOffset + from, end - from).latin1Slice();
+    this.#line += Buffer.from(chunk.buffer, chunk.byteOffset + from, end - from).toString("latin1");
     if (found < 0) return { type: "nothing", end };
     // Size and, dropped, extensions; nothing stands between the two but blanks, and there is no other end of a line in it.
     const [, digits] = /^([0-9A-Fa-f]{1,13})(?:[ \t]*;[\t\x20-\x7e\x80-\xff]*)?\r\n$/.exec(this.#line) ?? [];

@@ -89,7 +89,7 @@ export class ResponsesReader {
     const end = found < 0 ? chunk.length : found + 1;
     this.#bytes += end - from;
     if (this.#bytes > HEAD_BYTES_MAX) return { end, line: null };
-    this.#line += Buffer.from(chunk.buffer, chunk.byteOffset + from, end - from).latin1Slice();
+    this.#line += Buffer.from(chunk.buffer, chunk.byteOffset + from, end - from).toString("latin1");
     if (found < 0) return { end, line: undefined };
     const line = this.#line.replace(/\r?\n$/, "");
     this.#line = "";

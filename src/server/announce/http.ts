@@ -330,9 +330,8 @@ class HttpSplice extends Duplex implements Splice {
 
   override _destroy(error: Error | null, done: (error: Error | null) => void): void {
     const { input, output } = this.#backEnd;
-    const inPeace = this.#state === "over" || (output.readableEnded && input.writableFinished);
     this.#state = "over";
-    if (!inPeace) this.#backEnd.destroy();
+    if (!input.destroyed && !(output.readableEnded && input.writableFinished)) this.#backEnd.destroy();
     done(error);
   }
 }
