@@ -132,16 +132,17 @@ class Ways implements Authentication {
   }
 
   async identify(finding: Finding, mechanism: MechanismName, exchange: Exchange): Promise<Identity | undefined> {
-    if (!this.#needsSecondFactor(finding)) return this.#identity(finding, mechanism, false);
+    const identity = this.#identity(finding, mechanism, false);
+    if (identity === undefined || !this.#needsSecondFactor(identity)) return identity;
     const given = await this.#secondFactor.askSecondFactor(exchange, finding.user);
-    return given ? this.#identity(finding, mechanism, true) : undefined;
+    return given ? this.#identity(finding, mechanism, true) : undefined; // as he is after however long that took
   }
 
   automatic(certificate: Exchange["certificate"]): Identity | undefined {
     if (!this.#settings.cert.automatic || !this.#offered.has("cert")) return undefined;
     const finding = findingOf(certificate, undefined);
-    if (finding === undefined || this.#needsSecondFactor(finding)) return undefined;
-    return this.#identity(finding, "cert", false);
+    const identity = finding && this.#identity(finding, "cert", false);
+    return identity === undefined || this.#needsSecondFactor(identity) ? undefined : identity;
   }
 
   current(identity: Identity): Identity | undefined {
@@ -165,8 +166,8 @@ class Ways implements Authentication {
     this.#users[Symbol.dispose]();
   }
 
-  /** An invitation, which is used once, is proof enough to enrol a key. */
-  #needsSecondFactor({ user, groups, roles }: Finding): boolean {
+  /** Whoever has one is asked, and whoever has to have one; who has to and has none is not let in. */
+  #needsSecondFactor({ user, groups, roles }: Identity): boolean {
     if (this.#users.find(user)?.totp !== undefined) return true;
     return this.#settings.secondFactor.some((name) => {
       const members = this.#roles.get(name);
