@@ -8,9 +8,16 @@ import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { type Command, InvalidArgumentError } from "commander";
-import type { Address, AuthOptions, ClientMechanism, ConnectOptions, Logins } from "../client/index.ts";
+import type {
+  Address,
+  AuthOptions,
+  ClientMechanism,
+  ConnectOptions,
+  Logins,
+  SshKeysOptions,
+} from "../client/index.ts";
 import { FivedError } from "../io/index.ts";
-import { asker, questioner } from "./ask.ts";
+import { asker, type Questioner, questioner } from "./ask.ts";
 import { clientStateFolder, configurationFolder, expanded } from "./folders.ts";
 
 /** What commander makes of these flags. */
@@ -54,8 +61,8 @@ export function withClientFlags(command: Command): Command {
  * @param always sign in, as the user of this computer where nobody else was named
  */
 export async function connectOptions(flags: ClientFlags, address: Address, always?: "always"): Promise<ConnectOptions> {
-  const { user, identityFile, identitiesOnly: _, mechanisms, batch, ...o } = flags.o ?? {};
-  const named = [...(flags.i ?? []), ...(identityFile === undefined ? [] : [identityFile])].map(expanded);
+  const { user, identityFile, identitiesOnly, mechanisms, batch, ...o } = flags.o ?? {};
+  const named = [...(flags.i ?? []), ...(identityFile === undefined ? [] : [identityFile])].map(absolute);
   for (const file of named) mustBeReadable(file);
   const ask = batch === true ? undefined : asker();
   const options: ConnectOptions = {
@@ -65,22 +72,45 @@ export async function connectOptions(flags: ClientFlags, address: Address, alway
     log: (line) => void process.stderr.write(`fived: ${line}\n`),
     ...o,
   };
-  const { pinName } = await import("../client/index.ts");
+  const { pinName, signerOf, sshKeys } = await import("../client/index.ts");
   const logins = await clientLogins();
   const known = await logins.find(pinName(address));
   const local = always === undefined ? undefined : os.userInfo().username;
   const who = flags.l ?? user ?? address.user ?? known.user ?? local;
   if (who === undefined) return options;
   const password = batch === true ? undefined : questioner();
+  const kept = known.ways.get(who)?.keyFile;
+  const keys = await keysOptions({
+    identityFiles: named.length > 0 || kept === undefined ? named : [kept],
+    ...(identitiesOnly === undefined ? {} : { identitiesOnly }),
+    ...(password === undefined ? {} : { passphrase: passphraseBy(password) }),
+    ...(flags.verbose === true ? { log: (line: string) => options.log?.(line) } : {}),
+  });
   const auth: AuthOptions = {
     user: who,
     logins,
     ...(mechanisms === undefined ? {} : { mechanisms }),
     ...(password === undefined ? {} : { password, passwordTries: process.env["FIVED_ASKPASS"] ? 1 : PASSWORD_TRIES }),
     ...(always === undefined ? {} : { careful: true }),
-    // KEYS
+    signers: async () => (await sshKeys(keys)).map((key) => signerOf(key, keys)),
   };
   return { ...options, auth };
+}
+
+/** Where ssh has a person's keys, and what else is asked of them. */
+export async function keysOptions(options: Omit<SshKeysOptions, "agent" | "folder">): Promise<SshKeysOptions> {
+  const { agentSocket } = await import("../client/index.ts");
+  return { ...options, agent: agentSocket(process.env), folder: path.join(os.homedir(), ".ssh") };
+}
+
+/** Asks for the passphrases of key files. */
+export function passphraseBy(ask: Questioner): (file: string) => Promise<Uint8Array> {
+  return (file) => ask(`Enter passphrase for ${file}: `, false);
+}
+
+/** A file that was named, wherever it is used from later. */
+export function absolute(file: string): string {
+  return path.resolve(expanded(file));
 }
 
 /** Where this person has signed in. */
@@ -177,10 +207,12 @@ function readOption(text: string, before: Partial<Chosen> = {}): Partial<Chosen>
   return { ...read, ...before };
 }
 
+/** Of a key that an agent holds, the file with its public half will do. */
 function mustBeReadable(file: string): void {
   try {
     fs.accessSync(file, fs.constants.R_OK);
   } catch (cause) {
+    if (fs.existsSync(`${file}.pub`)) return;
     throw new FivedError(
       "STATE_UNUSABLE",
       `Cannot use the key file ${file}: it is missing or not readable; name another with -i`,

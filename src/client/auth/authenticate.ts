@@ -269,7 +269,13 @@ class Attempt {
         );
         if (outcome.type === "identity") {
           const { questions, identity } = outcome;
-          const way = { mechanism: "pubkey", key: signer.fingerprint, host, ahead: questions === 0 } as const;
+          const way = {
+            mechanism: "pubkey",
+            key: signer.fingerprint,
+            ...(signer.file === undefined ? {} : { keyFile: signer.file }),
+            host,
+            ahead: questions === 0,
+          } as const;
           return await this.#done(conversation, identity, way);
         }
         this.#count(outcome);

@@ -97,13 +97,17 @@ export function loginsIn(file: string): Logins {
 function note(book: Book, server: string, user: string, way: Way, stay: "stay" | undefined): void {
   const before = book.get(server) ?? NOTHING;
   const ways = new Map(before.ways);
-  const key = way.key ?? before.ways.get(user)?.key;
   ways.delete(user);
-  ways.set(user, key === undefined ? way : { ...way, key });
+  ways.set(user, way.key === undefined ? { ...keyOf(before.ways.get(user)), ...way } : way);
   trim(ways, WAYS_MAX);
   book.delete(server);
   book.set(server, { user: stay === undefined ? before.user : user, ways });
   trim(book, SERVERS_MAX);
+}
+
+/** Which key it was, and where it lies. */
+function keyOf({ key, keyFile }: Partial<Way> = {}): Pick<Way, "key" | "keyFile"> {
+  return { ...(key === undefined ? {} : { key }), ...(keyFile === undefined ? {} : { keyFile }) };
 }
 
 function isKept(book: Book, server: string, user: string, way: Way, stay: "stay" | undefined): boolean {
@@ -112,8 +116,7 @@ function isKept(book: Book, server: string, user: string, way: Way, stay: "stay"
   if (kept === undefined || (stay !== undefined && before?.user !== user)) return false;
   return (
     kept.mechanism === way.mechanism &&
-    (way.key === undefined || kept.key === way.key) &&
-    kept.keyFile === way.keyFile &&
+    (way.key === undefined || (kept.key === way.key && kept.keyFile === way.keyFile)) &&
     kept.host === way.host &&
     kept.ahead === way.ahead
   );
