@@ -8,14 +8,7 @@ import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { type Command, InvalidArgumentError } from "commander";
-import type {
-  Address,
-  AuthOptions,
-  ClientMechanism,
-  ConnectOptions,
-  Logins,
-  SshKeysOptions,
-} from "../client/index.ts";
+import type { Address, AuthOptions, ClientMechanism, ConnectOptions, Logins, SshKeysOptions } from "../client/index.ts";
 import { FivedError } from "../io/index.ts";
 import { asker, type Questioner, questioner } from "./ask.ts";
 import { clientStateFolder, configurationFolder, expanded } from "./folders.ts";

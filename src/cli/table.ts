@@ -10,13 +10,18 @@ import { connect } from "./connect.ts";
 import { demo } from "./demo.ts";
 import { forward } from "./forward.ts";
 import { invite } from "./invite.ts";
+import { join } from "./join.ts";
 import { list } from "./list.ts";
 import { login, logout } from "./login.ts";
 import { serve } from "./serve.ts";
 import { user } from "./user.ts";
 import type { Verb } from "./verb.ts";
 
-const VERBS: readonly Verb[] = [demo, serve, check, user, invite, list, connect, forward, login, logout, completion];
+const VERBS: readonly Verb[] = [
+  ...[demo, serve, check, user, invite],
+  ...[list, connect, forward, join, login, logout],
+  completion,
+];
 
 /** Builds the table; `ended` is told the exit status of the verb that ran. */
 export function commandTable(ended: (status: number) => void): Command {
