@@ -22,7 +22,10 @@ export interface ClientFlags {
 }
 
 /** What `-o` can choose. */
-interface Chosen extends Omit<ConnectOptions, "auth"> {
+interface Chosen extends Omit<ConnectOptions, "auth" | "certificate"> {
+  readonly certificateFile: string;
+  /** In the same file as the certificate where it is left out. */
+  readonly certificateKeyFile: string;
   readonly user: string;
   readonly identityFile: string;
   readonly identitiesOnly: boolean;
@@ -54,7 +57,8 @@ export function withClientFlags(command: Command): Command {
  * @param always sign in, as the user of this computer where nobody else was named
  */
 export async function connectOptions(flags: ClientFlags, address: Address, always?: "always"): Promise<ConnectOptions> {
-  const { user, identityFile, identitiesOnly, mechanisms, batch, ...o } = flags.o ?? {};
+  const { user, identityFile, identitiesOnly, mechanisms, batch, certificateFile, certificateKeyFile, ...o } =
+    flags.o ?? {};
   const named = [...(flags.i ?? []), ...(identityFile === undefined ? [] : [identityFile])].map(absolute);
   for (const file of named) mustBeReadable(file);
   const ask = batch === true ? undefined : asker();
@@ -63,6 +67,9 @@ export async function connectOptions(flags: ClientFlags, address: Address, alway
     strictHostKeyChecking: "ask",
     ...(ask === undefined ? {} : { ask }),
     log: (line) => void process.stderr.write(`fived: ${line}\n`),
+    ...(certificateFile === undefined
+      ? {}
+      : { certificate: { certificate: certificateFile, key: certificateKeyFile ?? certificateFile } }),
     ...o,
   };
   const { pinName, signerOf, sshKeys } = await import("../client/index.ts");
@@ -149,6 +156,14 @@ const OPTIONS: Readonly<Record<string, Option>> = {
     usage: "CaFile=FILE",
     read: (value) => (value === "" ? undefined : { ca: expanded(value) }),
   },
+  tlscertificate: {
+    usage: "TlsCertificate=FILE",
+    read: (value) => (value === "" ? undefined : { certificateFile: absolute(value) }),
+  },
+  tlskey: {
+    usage: "TlsKey=FILE",
+    read: (value) => (value === "" ? undefined : { certificateKeyFile: absolute(value) }),
+  },
   user: {
     usage: "User=NAME",
     read: (value) => (value === "" ? undefined : { user: value }),
@@ -162,7 +177,7 @@ const OPTIONS: Readonly<Record<string, Option>> = {
     read: (value) => (value === "yes" || value === "no" ? { identitiesOnly: value === "yes" } : undefined),
   },
   preferredauthentications: {
-    usage: "PreferredAuthentications=pubkey,up",
+    usage: "PreferredAuthentications=cert,pubkey,up",
     read(value) {
       const mechanisms = value.split(",").flatMap((word) => MECHANISMS.get(word.trim().toLowerCase()) ?? []);
       return mechanisms.length === value.split(",").length ? { mechanisms } : undefined;
@@ -176,6 +191,7 @@ const OPTIONS: Readonly<Record<string, Option>> = {
 
 /** Our words, and those that ssh has for the same. */
 const MECHANISMS: ReadonlyMap<string, ClientMechanism> = new Map([
+  ["cert", "cert"],
   ["pubkey", "pubkey"],
   ["publickey", "pubkey"],
   ["up", "up"],

@@ -179,7 +179,7 @@ test("who is removed loses his streams within a second, with a reason, and is no
   assert.match(stream.running.stderr(), /DENIED|withdrawn/);
   const { code, stderr } = await bob.fived(["list", at.address]);
   assert.equal(code, 255);
-  assert.match(stderr, /refuses the key/);
+  assert.match(stderr, /the server refuses what it took before/);
 });
 
 test("a grant that a reload takes away cuts the streams that had it, also for who signed in before an earlier reload", async (t) => {
@@ -194,4 +194,42 @@ test("a grant that a reload takes away cuts the streams that had it, also for wh
   await stream.ended();
   assert.match(stream.running.stderr(), /DENIED|withdrawn/);
   assert.deepEqual(await seen(bob, at.address), ["open"], "he is still somebody, with less");
+});
+
+test("a client certificate signs in whom it names and nobody else, and one of another authority nobody", {
+  skip: needs("openssl"),
+}, async (t) => {
+  const guest = await person(t);
+  const openssl = async (...args: readonly string[]) => {
+    const { execFileSync } = await import("node:child_process");
+    execFileSync("openssl", args, { cwd: guest.folder, stdio: "ignore" });
+  };
+  await fs.writeFile(path.join(guest.folder, "client.ext"), "extendedKeyUsage=clientAuth\n");
+  for (const authority of ["ca", "evil"]) {
+    const made = [`${authority}.key`, "-out", `${authority}.pem`, "-subj", `/CN=${authority}`, "-days", "2", "-nodes"];
+    await openssl("req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-keyout", ...made);
+    const asked = [`${authority}-alice.key`, "-out", "alice.csr", "-subj", "/CN=alice", "-nodes"];
+    await openssl("req", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-keyout", ...asked);
+    const issuer = ["-CA", `${authority}.pem`, "-CAkey", `${authority}.key`, "-extfile", "client.ext", "-days", "2"];
+    await openssl("x509", "-req", "-in", "alice.csr", ...issuer, "-out", `${authority}-alice.pem`);
+  }
+  await fs.chmod(path.join(guest.folder, "ca.key"), 0o600);
+  const tls = ["certificate: ca.pem", "key: ca.key", "clientCa: ca.pem"].map((line) =>
+    line.replace(": ", `: ${guest.folder}/`),
+  );
+  const at = await house(t, `tls: { ${tls.join(", ")} }\nauth: { mechanisms: [cert] }\n${SERVICES}`);
+  const shown = (authority: string): readonly string[] => [
+    ...["-o", "StrictHostKeyChecking=accept-new", "-o", "BatchMode=yes", "-l", "alice"],
+    ...["-o", `TlsCertificate=${guest.folder}/${authority}-alice.pem`],
+    ...["-o", `TlsKey=${guest.folder}/${authority}-alice.key`],
+  ];
+  const names = ["open", "hers"];
+  assert.deepEqual(await seen(guest, at.address, ...shown("ca")), names, "waiting for the answer to AUTH");
+  assert.deepEqual(await seen(guest, at.address, ...shown("ca")), names, "in one flight");
+  const refused = await guest.fived(["list", at.address, ...shown("evil")]);
+  assert.equal(refused.code, 255);
+  const bob = await guest.fived(["list", at.address, ...shown("ca"), "-l", "bob"]);
+  assert.match(bob.stderr, /Cannot sign in at \S+ as alice|Cannot sign in at \S+ as bob/);
+  const missing = await guest.fived(["list", at.address, "-o", "TlsCertificate=/none", "-l", "alice"]);
+  assert.match(missing.stderr, /^fived: Cannot use the certificate \/none with the key \/none: /m);
 });

@@ -11,17 +11,18 @@ import { mkdir, open, realpath } from "node:fs/promises";
 import { dirname } from "node:path";
 import { FivedError } from "../../io/index.ts";
 import { lockFile, replaceFile } from "../own-file.ts";
+import { CLIENT_MECHANISMS, type ClientMechanism } from "./options.ts";
 
 /** How somebody signed in. */
 export interface Way {
-  readonly mechanism: "pubkey" | "up";
+  readonly mechanism: ClientMechanism;
   /** Fingerprint of the key that the server took last. It stays when a password was used after it. */
   readonly key?: string;
   /** File of that key, where it is none that is looked for anyway. */
   readonly keyFile?: string;
   /** Host in force when it was; empty for the default host. */
   readonly host: string;
-  /** The key was all that was asked for: AUTH and what follows may travel in one flight. */
+  /** The key, or the certificate, was all that was asked for: AUTH and what follows may travel in one flight. */
   readonly ahead: boolean;
 }
 
@@ -194,7 +195,7 @@ function wayOf(value: unknown): Way | undefined {
   const keyFile: unknown = value.get("keyFile");
   const host: unknown = value.get("host");
   const ahead: unknown = value.get("ahead");
-  if (mechanism !== "pubkey" && mechanism !== "up") return undefined;
+  if (!isMechanism(mechanism)) return undefined;
   if (!(key === undefined || isName(key)) || !(keyFile === undefined || typeof keyFile === "string")) return undefined;
   if (typeof host !== "string" || typeof ahead !== "boolean") return undefined;
   return {
@@ -204,6 +205,10 @@ function wayOf(value: unknown): Way | undefined {
     host,
     ahead,
   };
+}
+
+function isMechanism(value: unknown): value is ClientMechanism {
+  return CLIENT_MECHANISMS.some((name) => name === value);
 }
 
 /** What may stand as a name: without blanks and controls. */
