@@ -1,6 +1,6 @@
 /**
- * `fived demo`: a session server on this computer with a few services to play with, and what to try next, ready to be copied. The services
- * lie in demo/, a file of about ten lines each: they are what a service of one's own looks like.
+ * `fived demo`: a session server on this computer with a few services to play with, one of them for members, and what to try next, ready to
+ * be copied. The services lie in demo/, a file of about ten lines each: they are what a service of one's own looks like.
  * @module
  */
 import fs from "node:fs";
@@ -25,7 +25,13 @@ const SERVICES = {
   echo: "says what you say",
   whoami: "tells what a service learns about you",
   web: "a web page, for browsers and curl",
+  club: "is for members: nobody else sees it",
 } as const;
+
+/** Whom the invitation is for, in a user store of the demonstration's own: playing makes nobody a user of a real server. */
+const GUEST = "guest";
+const STORE = "demo-users";
+const INVITE_MS = 24 * 3_600_000;
 
 interface Flags {
   readonly listen?: readonly string[];
@@ -46,15 +52,29 @@ export const demo: Verb = (ended) =>
 
 async function run(flags: Flags): Promise<number> {
   const stop = toldToStop(["SIGINT", "SIGTERM", "SIGHUP"]);
-  await using running = await start(flags);
-  process.stdout.write(invitation(running));
+  const { state = stateFolder() } = flags;
+  await using running = await start({ ...flags, state });
+  process.stdout.write(invitation(running, await inviteTo(running, state)));
   await stop;
   process.stdout.write("\nfived: the demonstration is over\n");
   await running.drain(0);
   return 0;
 }
 
-async function start({ listen, state = stateFolder(), verbose = false }: Flags): Promise<SessionServer> {
+/** An invite for the demonstration's own user store. */
+async function inviteTo(running: SessionServer, state: string): Promise<string> {
+  const { createInvite, createLog, openUsers } = await import("../server/index.ts");
+  using store = await openUsers({ file: path.join(state, STORE), log: createLog({ level: "error" }) });
+  const { fingerprint } = running;
+  return await createInvite(store, { user: GUEST, address: addressOf(running), fingerprint, lifeMs: INVITE_MS });
+}
+
+/** Where it listens, as clients write it. */
+function addressOf({ addresses: [address = USUAL] }: SessionServer): string {
+  return address.replace(/^tcp:\/\//, "");
+}
+
+async function start({ listen, state, verbose = false }: Flags & { readonly state: string }): Promise<SessionServer> {
   const server = await import("../server/index.ts");
   const log = server.createLog({ level: verbose ? "debug" : "warn" });
   // Built or not, the services lie beside this file and end as it does.
@@ -62,16 +82,17 @@ async function start({ listen, state = stateFolder(), verbose = false }: Flags):
   const modules = Object.keys(SERVICES).map(
     (name) => `${name}=${path.join(folder, name)}${path.extname(import.meta.filename)}`,
   );
-  const serve = (urls: readonly string[]) =>
-    server.serve(
-      server.configurationFromTargets({
-        targets: [...modules, "date=exec:date"],
-        listen: urls,
-        // The folder of `fived serve` too: who has pinned this key at this address meets the same key when the playing is over.
-        state,
-      }),
-      { log },
-    );
+  const serve = (urls: readonly string[]) => {
+    const configuration = server.configurationFromTargets({
+      targets: [...modules, "date=exec:date"],
+      listen: urls,
+      allow: (name) => [name === "club" ? "everyone-signed-in" : "anyone"],
+      // The folder of `fived serve` too: who has pinned this key at this address meets the same key when the playing is over.
+      state,
+    });
+    const { auth } = configuration;
+    return server.serve({ ...configuration, auth: { ...auth, up: { ...auth.up, store: STORE } } }, { log });
+  };
   try {
     return await serve(listen ?? [USUAL]);
   } catch (error) {
@@ -81,8 +102,8 @@ async function start({ listen, state = stateFolder(), verbose = false }: Flags):
   }
 }
 
-function invitation(running: SessionServer): string {
-  const address = (running.addresses[0] ?? USUAL).replace(/^tcp:\/\//, "");
+function invitation(running: SessionServer, invite: string): string {
+  const address = addressOf(running);
   const fived = commandPrefix();
   const trust = "-o StrictHostKeyChecking=accept-new";
   const tries: readonly (readonly [string, string])[] = [
@@ -91,9 +112,11 @@ function invitation(running: SessionServer): string {
     [`echo anyone there | ${fived} connect ${address} echo`, "standard input and output"],
     [`${fived} connect ${address} clock`, "until Ctrl-C"],
     [`${fived} forward 8078=${address}/web`, "a local port for any program: curl http://127.0.0.1:8078"],
+    [`${fived} join ${invite}`, ""],
+    [`${fived} connect ${address} club`, "now that you are a member; list shows it, too"],
     ...byHand(address),
   ];
-  const width = Math.max(...tries.map(([command]) => command.length));
+  const width = Math.max(...tries.filter(([, about]) => about !== "").map(([command]) => command.length));
   const bold = (text: string) => styleText("bold", text, { stream: process.stdout });
   const dim = (text: string) => styleText("dim", text, { stream: process.stdout });
   return [
@@ -106,7 +129,9 @@ function invitation(running: SessionServer): string {
     "",
     "Try, in another terminal:",
     "",
-    ...tries.map(([command, about]) => `  ${bold(command.padEnd(width))}  ${dim(`# ${about}`)}`),
+    ...tries.map(([command, about]) =>
+      about === "" ? `  ${bold(command)}` : `  ${bold(command.padEnd(width))}  ${dim(`# ${about}`)}`,
+    ),
     "",
     "",
   ].join("\n");

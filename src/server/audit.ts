@@ -53,6 +53,8 @@ class AuditFile implements Audit {
   readonly #fd: number;
   /** Lines that are not being written yet. */
   #pending: string[] = [];
+  /** Octets of a write that the system did not take, to be written before them. */
+  #rest: Buffer = Buffer.alloc(0);
   #pendingBytes = 0;
   #writing = false;
   #failed = false;
@@ -78,26 +80,27 @@ class AuditFile implements Audit {
     if (!this.#writing) this.#write();
   }
 
-  /** Writes what waits, together. What could not be written is written in vain is lost, and told. */
+  /** Writes what waits, together. What cannot be written is lost, and told. */
   #write(): void {
-    const octets = Buffer.from(this.#take());
+    const octets = this.#take();
     this.#writing = true;
     const done = (error: Error | null, written: number): void => {
       this.#writing = false;
       if (error !== null) this.#fail(error);
       else this.#failed = false;
-      if (error === null && written < octets.length) this.#pending.unshift(octets.toString("utf8", written));
+      if (error === null) this.#rest = octets.subarray(written);
       if (this.#over) this.#close();
-      else if (this.#pending.length > 0) this.#write();
+      else if (this.#pending.length > 0 || this.#rest.length > 0) this.#write();
     };
     write(this.#fd, octets, done);
   }
 
-  #take(): string {
-    const text = this.#pending.join("");
+  #take(): Buffer {
+    const octets = Buffer.concat([this.#rest, Buffer.from(this.#pending.join(""))]);
+    this.#rest = Buffer.alloc(0);
     this.#pending = [];
     this.#pendingBytes = 0;
-    return text;
+    return octets;
   }
 
   #fail(error: Error): void {

@@ -160,7 +160,7 @@ export interface TargetOptions {
   readonly targets: readonly string[];
   readonly listen?: readonly string[];
   /** Who may use the services; anyone by default, as nothing is published beyond loopback unless `listen` says so. */
-  readonly allow?: readonly string[];
+  readonly allow?: readonly string[] | ((name: string) => readonly string[]);
   readonly state?: string;
   /** Where relative paths start; the working folder by default. */
   readonly folder?: string;
@@ -178,7 +178,7 @@ export function configurationFromTargets(options: TargetOptions): Configuration 
     const [name, value] = splitTarget(target);
     if (value === undefined) problems.push(said(target, "expected NAME=TARGET, such as web=3000"));
     else if (services.has(name)) problems.push(said(target, `the name "${name}" stands here twice`));
-    else services.set(name, new Map([...targetKeys(value), ["allow", allow]]));
+    else services.set(name, new Map([...targetKeys(value), ["allow", allowOf(allow, name)]]));
   }
   const root = new Map<string, unknown>([["services", services]]);
   if (listen.length > 0) root.set("listen", listen);
@@ -196,6 +196,10 @@ export function defaultStateFolder(): string {
   const { XDG_STATE_HOME } = process.env;
   // The XDG Base Directory Specification says to ignore a relative path.
   return join(XDG_STATE_HOME?.startsWith("/") ? XDG_STATE_HOME : join(homedir(), ".local", "state"), "fived");
+}
+
+function allowOf(allow: NonNullable<TargetOptions["allow"]>, name: string): readonly string[] {
+  return typeof allow === "function" ? allow(name) : allow;
 }
 
 type Path = readonly PropertyKey[];
