@@ -25,6 +25,8 @@ import { openUsers, type UserStore, usersFileOf } from "./users.ts";
 export interface Authentication extends Disposable {
   /** AUTH acts outside TLS too: the administrator said so. */
   readonly plaintext: boolean;
+  /** Sees who was added or removed a moment ago: an invite is often used right after it was made. */
+  refresh(): Promise<void>;
   /** The mechanism of that name, if it is offered. */
   mechanism(name: string): Mechanism | undefined;
   /**
@@ -125,6 +127,10 @@ class Ways implements Authentication {
     this.#offered = offered;
     this.#secondFactor = secondFactor;
     this.#log = log;
+  }
+
+  refresh(): Promise<void> {
+    return this.#users.refresh();
   }
 
   mechanism(name: string): Mechanism | undefined {

@@ -435,3 +435,18 @@ test("root keeps the store for a server that is not root", { skip: needs("root")
   assert.equal((await stat(store.file)).uid, 61_234);
   assert.equal((await opened(t, at)).list().length, 2);
 });
+
+test("who asks sees at once what another process has changed, and a file that is away for a moment is no change", async (t) => {
+  const at = await folder(t);
+  const ours = await openUsers({ folder: at, log: silentLog, cost: COST });
+  const theirs = await openUsers({ folder: at, log: silentLog, cost: COST });
+  t.after(() => [ours, theirs].forEach((store) => store[Symbol.dispose]()));
+  await theirs.add({ name: "alice" });
+  await Promise.all([ours.refresh(), ours.refresh()]);
+  assert.ok(ours.find("alice"));
+  const file = join(at, USERS_FILE);
+  await rename(file, `${file}.away`);
+  for (let round = 0; round < 3; round++) await ours.refresh();
+  assert.ok(ours.find("alice"));
+  await rename(`${file}.away`, file);
+});

@@ -70,6 +70,8 @@ export interface ListedUser extends User {
  */
 export interface UserStore extends Users {
   readonly file: string;
+  /** Sees what another process has changed by now, instead of a moment later. Does not reject. */
+  refresh(): Promise<void>;
   /** Everybody, by name. */
   list(): readonly ListedUser[];
   add(user: NewUser): Promise<void>;
@@ -138,6 +140,7 @@ class FileUsers implements UserStore {
   /** Looks in a row that found no file: an editor that writes anew may leave none for a moment. */
   #absences = 0;
   #timer: NodeJS.Timeout | undefined;
+  #nextLook: Promise<void> | undefined;
   #disposed = false;
   /** Reading and changing the file come one after another. */
   #turn: Promise<unknown> = Promise.resolve();
@@ -364,6 +367,15 @@ class FileUsers implements UserStore {
     }
   }
 
+  refresh(): Promise<void> {
+    // Whoever asks while others wait for a look sees what that one will see.
+    this.#nextLook ??= this.#inTurn(() => {
+      this.#nextLook = undefined;
+      return this.#look("asked");
+    });
+    return this.#nextLook;
+  }
+
   #lookLater(): void {
     if (this.#disposed) return;
     this.#timer = setTimeout(() => {
@@ -372,9 +384,10 @@ class FileUsers implements UserStore {
   }
 
   /** Takes over what others have done to the file. */
-  async #look(): Promise<void> {
+  async #look(when: "in time" | "asked" = "in time"): Promise<void> {
     try {
       const version = (await privateFileVersion(this.file)) ?? "";
+      if (version === "" && when === "asked") return; // looks in a row say something by the time between them
       this.#absences = version === "" ? this.#absences + 1 : 0;
       if (version === this.#seen || this.#absences === 1 || this.#disposed) return;
       const before = this.#content;

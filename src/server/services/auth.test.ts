@@ -43,6 +43,7 @@ async function authenticate(request: string, setting: Setting) {
   let identity: Identity | undefined;
   const authentication: Authentication = {
     plaintext: false,
+    refresh: async () => {},
     mechanism: (name) => {
       const entry = Object.entries(mechanisms).find(([each]) => each === name);
       return entry && { name: entry[0] as MechanismName, authenticate: entry[1] };

@@ -144,6 +144,7 @@ class Dialogue {
   /** What goes wrong in a mechanism proves nothing about anybody. */
   async #attempt(exchange: Exchange): Promise<Finding | undefined> {
     try {
+      await this.#talk.entrance.authentication.refresh();
       return await this.#mechanism.authenticate(exchange);
     } catch (error) {
       if (error instanceof FivedError && (error.code === "TIMEOUT" || error.code === "ABORTED")) throw error;
