@@ -438,9 +438,8 @@ test("root keeps the store for a server that is not root", { skip: needs("root")
 
 test("who asks sees at once what another process has changed, and a file that is away for a moment is no change", async (t) => {
   const at = await folder(t);
-  const ours = await openUsers({ folder: at, log: silentLog, cost: COST });
-  const theirs = await openUsers({ folder: at, log: silentLog, cost: COST });
-  t.after(() => [ours, theirs].forEach((store) => store[Symbol.dispose]()));
+  const ours = await opened(t, at);
+  const theirs = await opened(t, at);
   await theirs.add({ name: "alice" });
   await Promise.all([ours.refresh(), ours.refresh()]);
   assert.ok(ours.find("alice"));
