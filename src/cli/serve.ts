@@ -128,6 +128,8 @@ function destination(backEnd: ServiceSettings["backEnd"]): string {
       return `exec:${[backEnd.program, ...backEnd.args].join(" ")}`;
     case "module":
       return backEnd.file;
+    case "keys":
+      return "public keys";
   }
 }
 

@@ -43,6 +43,8 @@ export interface Receiver {
 export interface Channel {
   /** Who gets what arrives; set it before control returns to the event loop. */
   receiver: Receiver;
+  /** Number of the stream in its session; undefined for a connection. */
+  readonly id?: number;
   /**
    * Sends octets. False: not all could go yet; their memory stays untouched, and nothing more is written, until {@link Receiver.drained}.
    * @param urgency how soon; what nobody waits for may travel with what comes next

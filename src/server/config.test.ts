@@ -13,6 +13,7 @@ import {
   loadConfiguration,
   problemText,
 } from "./config.ts";
+import type { BackEndSettings } from "./schema.ts";
 
 const STATE = "/state";
 
@@ -387,12 +388,13 @@ test("targets of the command line become services", async (t) => {
   assert.deepEqual(configuration.listen, [
     { endpoint: { type: "tcp", host: "127.0.0.1", port: 1078 }, plaintext: false },
   ]);
+  const leadsTo = (backEnd: BackEndSettings): unknown => {
+    if (backEnd.type === "tcp") return backEnd.targets[0];
+    if (backEnd.type === "exec") return backEnd.args;
+    return backEnd.type === "module" ? backEnd.file : backEnd.type;
+  };
   assert.deepEqual(
-    configuration.services.map(({ name, backEnd, allow }) => [
-      name,
-      backEnd.type === "tcp" ? backEnd.targets[0] : backEnd.type === "exec" ? backEnd.args : backEnd.file,
-      ...allow,
-    ]),
+    configuration.services.map(({ name, backEnd, allow }) => [name, leadsTo(backEnd), ...allow]),
     [
       ["web", { type: "tcp", host: "127.0.0.1", port: 3000 }, "anyone"],
       ["db", { type: "tcp", host: "db.example", port: 5432 }, "anyone"],

@@ -27,6 +27,7 @@ import type { Endpoint } from "./endpoint.ts";
 import { escapeControls } from "./log.ts";
 import {
   ANYONE,
+  type AnnounceSettings,
   AT_KEY,
   type AuditSettings,
   type AuthSettings,
@@ -104,6 +105,7 @@ export interface Configuration {
   /** Absolute path of a file of Cedar policies. */
   readonly policies: string | undefined;
   readonly audit: AuditSettings | undefined;
+  readonly announce: AnnounceSettings;
   readonly sessions: SessionSettings;
   readonly limits: Limits;
   /** What is allowed and yet hardly meant. */
@@ -488,6 +490,7 @@ function compile(settings: Settings, source: Source, state: string): Configurati
     auth: settings.auth,
     policies: settings.policies,
     audit: settings.audit,
+    announce: settings.announce,
     sessions: settings.sessions,
     limits: settings.limits,
     warnings: inOrder(warningsOf(settings, source)),

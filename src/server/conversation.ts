@@ -496,6 +496,10 @@ export class Conversation implements Receiver, Talk, Directory, Entrance, Use {
     return "entered";
   }
 
+  get streamNumber(): number | undefined {
+    return this.#channel.id;
+  }
+
   // ---- what AUTH sees
 
   get entrance(): Entrance {

@@ -8,6 +8,7 @@ import { buffer } from "node:stream/consumers";
 import test, { type TestContext } from "node:test";
 import { connect, createServer } from "node:tls";
 import fc from "fast-check";
+import { KeysWhenNeeded } from "./announce/keys.ts";
 import { FakeTalk, RecordingLog } from "./backends/fake-talk.test.ts";
 import { ownCertificate } from "./certificate.ts";
 import { loadConfiguration } from "./config.ts";
@@ -29,7 +30,10 @@ async function registryOf(
   const { folder = await temporaryFolder(t), log = silentLog } = options;
   const file = join(folder, "fived.yaml");
   await writeFile(file, yaml);
-  const registry = await buildRegistry(await loadConfiguration(file, { state: join(folder, "state") }), { log });
+  const registry = await buildRegistry(await loadConfiguration(file, { state: join(folder, "state") }), {
+    log,
+    announceKeys: new KeysWhenNeeded(),
+  });
   t.after(() => registry[Symbol.asyncDispose]());
   return registry;
 }
@@ -143,7 +147,7 @@ test("ten thousand services are there well within a second, in the order of the 
   await writeFile(file, `services:\n${names.map((name) => `  ${name}: { to: 1, allow: [anyone] }\n`).join("")}`);
   const configuration = await loadConfiguration(file, { state: join(folder, "state") });
   const started = performance.now();
-  const registry = await buildRegistry(configuration, { log: silentLog });
+  const registry = await buildRegistry(configuration, { log: silentLog, announceKeys: new KeysWhenNeeded() });
   const tookMs = performance.now() - started;
   t.after(() => registry[Symbol.asyncDispose]());
   assert.deepEqual(namesAt(registry), names);

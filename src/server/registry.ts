@@ -9,6 +9,12 @@ import { canonicalName, FivedError } from "../io/index.ts";
 import { assertNever } from "../wire/index.ts";
 import { Access, type Audience, type Guarded } from "./access/access.ts";
 import { Policies } from "./access/policies.ts";
+import type { Announcer } from "./announce/announcer.ts";
+import { Assertions } from "./announce/assertions.ts";
+import { HttpAnnouncer } from "./announce/http.ts";
+import type { AnnounceKeys, KeysWhenNeeded } from "./announce/keys.ts";
+import { KeysService } from "./announce/keys-service.ts";
+import { ProxyV2Announcer } from "./announce/proxy-v2.ts";
 import type { Identity } from "./auth/mechanism.ts";
 import { ExecService } from "./backends/exec.ts";
 import { loadModule } from "./backends/module.ts";
@@ -17,6 +23,7 @@ import { type Certificate, loadCertificate, ownCertificate } from "./certificate
 import type { Configuration, ServiceSettings } from "./config.ts";
 import { isDefaultHost } from "./default-host.ts";
 import type { Log } from "./log.ts";
+import type { Announcement } from "./schema.ts";
 import type { Caller, Service } from "./service.ts";
 
 /** A service at a host, and who may use it. */
@@ -56,11 +63,21 @@ export interface Registry extends AsyncDisposable {
   secureContextFor(servername: string | undefined): SecureContext;
 }
 
+/** What outlasts a configuration. */
+export interface RegistryOptions {
+  readonly log: Log;
+  readonly announceKeys: KeysWhenNeeded;
+}
+
 /** Makes what a configuration describes; throws `CONFIGURATION_BAD` or `STATE_UNUSABLE`, and then nothing is left running. */
-export async function buildRegistry(configuration: Configuration, { log }: { readonly log: Log }): Promise<Registry> {
+export async function buildRegistry(
+  configuration: Configuration,
+  { log, announceKeys }: RegistryOptions,
+): Promise<Registry> {
   const started: Disposable[] = [];
   try {
-    const options = { connectMs: configuration.limits.connectMs, log, started };
+    const announcing = await announcingOf(configuration, { log, announceKeys });
+    const options = { connectMs: configuration.limits.connectMs, log, started, ...announcing };
     const certificate = await defaultCertificate(configuration);
     const hosts = new Map<string, VirtualHost>();
     for (const { name, tls, services } of configuration.hosts) {
@@ -85,7 +102,30 @@ async function defaultCertificate({ tls, state, hosts }: Configuration): Promise
   return await ownCertificate(state, [...names, ...(ours === undefined ? [] : [ours]), "localhost"]);
 }
 
-interface Options {
+/** How back ends learn who is calling; nothing, and no keys, where no service needs it. */
+interface Announcing {
+  readonly keys?: AnnounceKeys;
+  readonly announcers: Readonly<Record<Announcement, Announcer>> | undefined;
+}
+
+async function announcingOf(
+  { services, hosts, state, announce }: Configuration,
+  { log, announceKeys }: RegistryOptions,
+): Promise<Announcing> {
+  const all = [...services, ...hosts.flatMap((host) => host.services)];
+  const needed = all.some(
+    ({ backEnd }) => backEnd.type === "keys" || (backEnd.type === "tcp" && backEnd.announce !== undefined),
+  );
+  if (!needed) return { announcers: undefined };
+  const keys = await announceKeys.open({ state, publishAt: announce.keys, log });
+  const assertions = new Assertions({ keys, issuer: announce.issuer ?? hostname() });
+  return {
+    keys,
+    announcers: { "proxy-v2": new ProxyV2Announcer(assertions), http: new HttpAnnouncer(assertions, log) },
+  };
+}
+
+interface Options extends Announcing {
   readonly connectMs: number;
   readonly log: Log;
   /** Takes what has to be ended. */
@@ -113,11 +153,12 @@ async function publish(
 
 function serviceOf(
   { name, backEnd, at }: ServiceSettings,
-  { connectMs, log, started }: Options,
+  { connectMs, log, started, keys, announcers }: Options,
 ): Service | Promise<Service> {
   switch (backEnd.type) {
     case "tcp": {
-      const service = new TcpService(name, backEnd, { connectMs, log });
+      const announcer = backEnd.announce && announcers?.[backEnd.announce];
+      const service = new TcpService(name, backEnd, { connectMs, log, announcer });
       started.push(service);
       return service;
     }
@@ -127,6 +168,9 @@ function serviceOf(
       return loadModule(name, backEnd.file, log).catch((error: Error) => {
         throw new FivedError("CONFIGURATION_BAD", `${at}: ${error.message}`, { cause: error });
       });
+    case "keys":
+      if (keys === undefined) throw new Error("Invariant: keys are opened where a service needs them");
+      return new KeysService(name, keys);
     default:
       return assertNever(backEnd);
   }

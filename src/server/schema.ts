@@ -34,6 +34,8 @@ export type Settings = z.output<ReturnType<typeof configurationSchema>>;
 export type Limits = Settings["limits"];
 /** How people sign in. */
 export type AuthSettings = Settings["auth"];
+/** What is signed of who is calling. */
+export type AnnounceSettings = Settings["announce"];
 /** Where the audit is written, and what follows when that fails. */
 export type AuditSettings = NonNullable<Settings["audit"]>;
 /** How long sessions live without a connection, and with how many. */
@@ -82,6 +84,9 @@ export function configurationSchema(surroundings: Surroundings) {
     audit: auditSchema(surroundings)
       .optional()
       .describe("Where each sign-in, refusal and stream is written down, one JSON object a line: a file, or `stderr`."),
+    announce: announceSchema(surroundings)
+      .prefault({})
+      .describe("What is signed of who is calling, for services with `announce`: see announce.md."),
     services: services.prefault(new Map()).describe("The services of the default host, in the order LIST shows them."),
     hosts: dictionary(
       mapping({
@@ -215,6 +220,19 @@ function auditSchema({ folder }: Surroundings) {
     .meta({ [SHORT_FORM]: { title: "file", type: "string" } });
 }
 
+function announceSchema({ folder }: Surroundings) {
+  return mapping({
+    issuer: text("a name without blanks")
+      .refine((name) => /^[\x21-\x7e]{1,255}$/.test(name), "expected a name without blanks")
+      .optional()
+      .describe("Name of this server in what it signs; the computer's host name unless said otherwise."),
+    keys: text("a file")
+      .transform((path) => resolve(folder, path))
+      .optional()
+      .describe("Where the public keys are written, too, for back ends that may not read the state folder."),
+  });
+}
+
 function rolesSchema() {
   const member = text('a user ("alice", "bob@p.example") or a group ("group:staff")').refine(
     (name) => /^[^\s,\p{C}]{1,255}$/u.test(name),
@@ -267,6 +285,10 @@ function servicesSchema(surroundings: Surroundings) {
       )
       .optional()
       .describe("A JavaScript or TypeScript module whose default export was made by `service()`."),
+    keys: z
+      .literal(true, { error: "expected true" })
+      .optional()
+      .describe("Instead of a back end: answers HTTP with the public keys of what this server signs (JWKS)."),
     processes: count(1, 10_000)
       .optional()
       .describe("With `exec`: how many may run at once (256 unless said otherwise)."),
@@ -296,9 +318,9 @@ function servicesSchema(surroundings: Surroundings) {
       ),
   })
     .superRefine(
-      ({ to, exec, module, processes, balance, health, announce }, context) => {
-        const given = [to, exec, module].filter((backEnd) => backEnd !== undefined).length;
-        if (given !== 1) complain(context, [], "expected exactly one of to, exec and module");
+      ({ to, exec, module, keys, processes, balance, health, announce }, context) => {
+        const given = [to, exec, module, keys].filter((backEnd) => backEnd !== undefined).length;
+        if (given !== 1) complain(context, [], "expected exactly one of to, exec, module and keys");
         if (exec === undefined && processes !== undefined) complain(context, ["processes"], "belongs to exec", AT_KEY);
         if (to === undefined && balance !== undefined) complain(context, ["balance"], "belongs to to", AT_KEY);
         if (to === undefined && health !== undefined) complain(context, ["health"], "belongs to to", AT_KEY);
@@ -338,7 +360,8 @@ export type BackEndSettings =
       readonly folder: string;
       readonly processesMax: number;
     }
-  | { readonly type: "module"; readonly file: string };
+  | { readonly type: "module"; readonly file: string }
+  | { readonly type: "keys" };
 
 /** Processes of one `exec` service, unless the configuration says otherwise: a few hundred small ones fit any computer. */
 export const PROCESSES_DEFAULT = 256;
@@ -349,6 +372,7 @@ interface ServiceKeys {
   readonly to?: readonly Endpoint[] | undefined;
   readonly exec?: { readonly program: string; readonly args: readonly string[] } | undefined;
   readonly module?: string | undefined;
+  readonly keys?: true | undefined;
   readonly processes?: number | undefined;
   readonly balance?: Balance | undefined;
   readonly health?: { readonly intervalMs: number } | undefined;
@@ -365,6 +389,7 @@ function backEnd(keys: ServiceKeys, folder: string): BackEndSettings {
     return { type: "exec", ...keys.exec, folder, processesMax: keys.processes ?? PROCESSES_DEFAULT };
   }
   if (keys.module !== undefined) return { type: "module", file: keys.module };
+  if (keys.keys !== undefined) return { type: "keys" };
   throw new Error("Invariant: a checked service has one back end");
 }
 

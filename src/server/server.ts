@@ -17,6 +17,7 @@ import { BareChannel, FivedError, FrameBudget } from "../io/index.ts";
 import { SESSION_LIMITS, type SessionLimits } from "../session/index.ts";
 import { Code, encodeLine } from "../wire/index.ts";
 import { Admission } from "./admission.ts";
+import { KeysWhenNeeded } from "./announce/keys.ts";
 import { type Audit, openAudit } from "./audit.ts";
 import { type Authentication, type AuthenticationOptions, buildAuthentication } from "./auth/authentication.ts";
 import type { Identity } from "./auth/mechanism.ts";
@@ -28,7 +29,7 @@ import { type Endpoint, endpointText } from "./endpoint.ts";
 import type { Log } from "./log.ts";
 import { createLog } from "./log.ts";
 import { Penalties } from "./penalties.ts";
-import { buildRegistry, type Registry } from "./registry.ts";
+import { buildRegistry, type Registry, type RegistryOptions } from "./registry.ts";
 import { ServerSession } from "./server-session.ts";
 import type { Caller } from "./service.ts";
 import { isLoopback } from "./source.ts";
@@ -65,8 +66,8 @@ export async function serve(
   options: { readonly log?: Log } = {},
 ): Promise<SessionServer> {
   const log = options.log ?? createLog({ level: "info" });
-  const codes = new CodeMemory();
-  const server = new Daemon(configuration, await setUp(configuration, { log, codes }), { log, codes });
+  const lasting = { log, codes: new CodeMemory(), announceKeys: new KeysWhenNeeded() };
+  const server = new Daemon(configuration, await setUp(configuration, lasting), lasting);
   try {
     await server.listen(configuration.listen);
   } catch (error) {
@@ -83,11 +84,14 @@ interface SetUp {
   readonly audit: Audit;
 }
 
-async function setUp(configuration: Configuration, { log, codes }: AuthenticationOptions): Promise<SetUp> {
+/** What outlasts a configuration. */
+type Lasting = AuthenticationOptions & RegistryOptions;
+
+async function setUp(configuration: Configuration, lasting: Lasting): Promise<SetUp> {
   using made = new DisposableStack();
-  const authentication = made.use(await buildAuthentication(configuration, { log, codes }));
-  const audit = made.use(openAudit(configuration.audit, log));
-  const registry = await buildRegistry(configuration, { log });
+  const authentication = made.use(await buildAuthentication(configuration, lasting));
+  const audit = made.use(openAudit(configuration.audit, lasting.log));
+  const registry = await buildRegistry(configuration, lasting);
   made.move(); // nothing has gone wrong: they are the server's to end
   return { registry, authentication, audit };
 }
@@ -101,7 +105,7 @@ interface Listener {
 
 class Daemon implements SessionServer {
   readonly #log: Log;
-  readonly #codes: CodeMemory;
+  readonly #lasting: Lasting;
   readonly #admission: Admission;
   readonly #penalties: Penalties;
   #budget: FrameBudget;
@@ -121,17 +125,13 @@ class Daemon implements SessionServer {
   #listeners: Listener[] = [];
   #reloaded: Promise<void> = Promise.resolve();
 
-  constructor(
-    configuration: Configuration,
-    { registry, authentication, audit }: SetUp,
-    { log, codes }: AuthenticationOptions,
-  ) {
+  constructor(configuration: Configuration, { registry, authentication, audit }: SetUp, lasting: Lasting) {
     this.#configuration = configuration;
     this.#registry = registry;
     this.#authentication = authentication;
     this.#audit = audit;
-    this.#log = log;
-    this.#codes = codes;
+    this.#log = lasting.log;
+    this.#lasting = lasting;
     this.#budget = new FrameBudget(configuration.limits.framesPerSecond);
     this.#admission = new Admission(configuration.limits.unauthenticated);
     this.#penalties = new Penalties(penaltyLimits(configuration));
@@ -158,7 +158,7 @@ class Daemon implements SessionServer {
   }
 
   async #reload(configuration: Configuration): Promise<void> {
-    const made = await setUp(configuration, { log: this.#log, codes: this.#codes });
+    const made = await setUp(configuration, this.#lasting);
     const before = this.#made;
     const wanted = new Map(configuration.listen.map((settings) => [endpointText(settings.endpoint), settings]));
     const kept = this.#listeners.filter(({ settings }) => wanted.has(endpointText(settings.endpoint)));
@@ -248,6 +248,7 @@ class Daemon implements SessionServer {
     for (const session of [...this.#sessions]) session.end(Code.UNAVAILABLE, "the server is shutting down");
     for (const socket of [...this.#bare]) socket.destroy();
     await dispose(this.#made);
+    await this.#lasting.announceKeys[Symbol.asyncDispose]();
   }
 
   /** What the configuration in force was made into. */
@@ -400,6 +401,7 @@ class Daemon implements SessionServer {
       identity: undefined,
       secure: ground === "secure",
       peer: peerOf(reception.socket),
+      ...localOf(reception.socket),
     };
     const standing = new Standing(caller, { socket, address: reception.socket.remoteAddress });
     const shown = this.#authentication.automatic(standing.certificate);
@@ -551,9 +553,16 @@ function boundTo(server: Server, endpoint: Endpoint): Endpoint {
   return { type: "tcp", host: endpoint.host, port: bound.port };
 }
 
-function peerOf(socket: Socket): string {
-  const { remoteAddress: address, remotePort: port } = socket;
-  if (address === undefined) return "unix:";
+function peerOf({ remoteAddress: address, remotePort: port }: Socket): string {
+  return address === undefined ? "unix:" : addressText(address, port);
+}
+
+/** See {@link Caller.local}. */
+function localOf({ localAddress: address, localPort: port }: Socket): { readonly local?: string } {
+  return address === undefined ? {} : { local: addressText(address, port) };
+}
+
+function addressText(address: string, port: number | undefined): string {
   return isIPv6(address) ? `[${address}]:${port}` : `${address}:${port}`;
 }
 

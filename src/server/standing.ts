@@ -5,6 +5,7 @@
  */
 import type { X509Certificate } from "node:crypto";
 import { TLSSocket } from "node:tls";
+import { subjectOf } from "./auth/cert.ts";
 import type { Exchange } from "./auth/mechanism.ts";
 import type { Caller } from "./service.ts";
 
@@ -28,10 +29,12 @@ export class Standing {
 
   /** @param carrier the connection; one inside TLS has had its handshake */
   constructor(caller: Caller, carrier: { readonly socket: unknown; readonly address: string | undefined }) {
-    this.caller = caller;
     this.#socket = carrier.socket instanceof TLSSocket ? carrier.socket : undefined;
     this.address = carrier.address;
     this.#certificateValid = this.#socket !== undefined && isVerified(this.#socket);
+    const { leaf, valid = false } = this.certificate ?? {};
+    const name = leaf !== undefined && valid ? subjectOf(leaf).CN : undefined;
+    this.caller = name === undefined ? caller : { ...caller, certificateName: name };
   }
 
   /** See {@link Exchange.binding}. */

@@ -189,6 +189,37 @@ export class AnnounceKeys implements Disposable {
   }
 }
 
+/** The keys of a server, opened when a service first needs them, and kept when the configuration is another one. */
+export class KeysWhenNeeded implements AsyncDisposable {
+  #opened: { readonly where: string; readonly keys: Promise<AnnounceKeys> } | undefined;
+
+  /** As {@link AnnounceKeys.open}; where they are open already, what another process has changed is taken over. */
+  async open(options: AnnounceKeysOptions): Promise<AnnounceKeys> {
+    const where = JSON.stringify([options.state, options.publishAt]);
+    if (this.#opened?.where === where) {
+      const keys = await this.#opened.keys;
+      await keys.refresh();
+      return keys;
+    }
+    const keys = AnnounceKeys.open(options);
+    const before = this.#opened;
+    this.#opened = { where, keys };
+    try {
+      await keys;
+    } catch (error) {
+      this.#opened = before; // those that were open go on
+      throw error;
+    }
+    if (before !== undefined) (await before.keys)[Symbol.dispose]();
+    return await keys;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    const keys = await this.#opened?.keys.catch(() => undefined); // who opened them was told
+    keys?.[Symbol.dispose]();
+  }
+}
+
 async function load(file: string): Promise<Stored | undefined> {
   const content = await readFileIfThere(file, KIND);
   if (content === undefined) return undefined;

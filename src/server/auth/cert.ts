@@ -41,7 +41,7 @@ export function namesOf(leaf: X509Certificate): readonly string[] {
 }
 
 /** The subject's common name; none where there are several, as nobody knows which is meant. */
-function subjectOf(leaf: X509Certificate): { readonly CN: string | undefined } {
+export function subjectOf(leaf: X509Certificate): { readonly CN: string | undefined } {
   const names = leaf.subject.split("\n").filter((line) => line.startsWith("CN="));
   return { CN: names.length === 1 ? names[0]?.slice(3) : undefined };
 }
