@@ -3,6 +3,21 @@
  * @module
  */
 export {
+  type Assertion,
+  type FivedCaller,
+  type FivedFastifyOptions,
+  type FivedIdentityOptions,
+  fivedFastify,
+  fivedIdentity,
+  type JwksSource,
+  type ProxyHeader,
+  type ProxyReading,
+  parseProxyV2,
+  type VerifierOptions,
+  verifier,
+  verifyAssertion,
+} from "./backend/index.ts";
+export {
   type Address,
   type AuthClaim,
   type AuthOptions,

@@ -37,6 +37,8 @@ export const ERROR_CODES = [
   "USER_BAD",
   "USERS_UNREADABLE",
   "LISTEN_FAILED",
+  "ASSERTION_BAD",
+  "KEYS_UNAVAILABLE",
 ] as const;
 
 /** One of {@link ERROR_CODES}. */

@@ -18,10 +18,11 @@ const BELOW: Readonly<Record<string, readonly string[]>> = {
   io: ["session", "wire"],
   server: ["io", "session", "wire", "identity"],
   client: ["io", "session", "wire", "identity"],
+  backend: ["io", "identity"],
   compat: ["client"],
   cli: ["wire", "session", "identity", "io", "server", "client", "compat"],
   // The package's own door, src/index.ts: what `import ... from "fived"` gives.
-  "": ["wire", "session", "identity", "io", "server", "client", "compat"],
+  "": ["wire", "session", "identity", "io", "server", "client", "backend", "compat"],
 };
 
 /** Rooms in which nothing of the platform may be named, so that a test can be the network, the clock and the dice. */
