@@ -36,6 +36,8 @@ export interface Server {
 /** What may stand in a configuration file, as far as these tests use it. */
 export interface Configuration {
   readonly listen?: readonly string[];
+  readonly roles?: Readonly<Record<string, readonly string[]>>;
+  readonly announce?: Readonly<Record<string, string>>;
   readonly services?: Readonly<Record<string, ServiceEntry>>;
   readonly hosts?: Readonly<Record<string, { readonly services: Readonly<Record<string, ServiceEntry>> }>>;
 }
@@ -43,6 +45,9 @@ export interface Configuration {
 type ServiceEntry = {
   readonly to?: string | readonly string[];
   readonly exec?: readonly string[];
+  readonly keys?: true;
+  readonly announce?: "proxy-v2" | "http";
+  readonly health?: { readonly interval: string };
   readonly allow?: readonly string[];
 };
 
@@ -112,8 +117,9 @@ export async function withHosts(
 }
 
 /** JSON is YAML. */
-function yaml({ listen = ["tcp://127.0.0.1:0"], services = {}, hosts = {} }: Configuration): string {
+function yaml({ listen = ["tcp://127.0.0.1:0"], services = {}, hosts = {}, ...others }: Configuration): string {
   return JSON.stringify({
+    ...others,
     listen,
     services: openToAnyone(services),
     hosts: Object.fromEntries(

@@ -14,6 +14,7 @@ export type Need = keyof typeof PACKAGES | "namespaces" | "root";
 const PACKAGES = {
   curl: "curl",
   git: "git",
+  haproxy: "haproxy",
   "inetutils-inetd": "inetutils-inetd",
   ip: "iproute2",
   nc: "netcat-openbsd",

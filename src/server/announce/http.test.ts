@@ -235,14 +235,19 @@ test("requests in one write are answered one after the other, bodies of both kin
 });
 
 test("a client that ends its half is answered, and then everything ends", async (t) => {
+  const ends = Promise.withResolvers<void>();
   const server = raw(t, (socket) => {
-    socket.on("end", () => socket.end("HTTP/1.1 200 OK\r\n\r\nto the end"));
-    socket.resume();
+    socket.once("data", () => socket.write("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nto the end"));
+    socket.on("end", () => {
+      ends.resolve();
+      socket.end();
+    });
   });
   const { input, output, heard } = await open(t, server);
   input.end(GET("/"));
   assert.match(await heard.rest(), /to the end$/);
   assert.equal(output.errored, null);
+  await ends.promise;
 });
 
 test("memory of the client is not used any more when it is told so", async (t) => {
@@ -673,4 +678,13 @@ test("whatever a client sends, a strict server sees no request that is not ours 
       );
     }),
   );
+});
+
+test("a client that ends its half behind two requests has both answered, also by a server that takes its time", async (t) => {
+  const server = createServer((_request, response) => void setImmediate(() => setImmediate(() => response.end("ok"))));
+  t.after(() => server.close());
+  const { input, heard } = await open(t, server);
+  input.write("GET /one HTTP/1.1\r\nHost: x\r\n\r\nGET /two HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+  input.end();
+  assert.equal((await heard.rest()).match(/HTTP\/1\.1 200/g)?.length, 2);
 });

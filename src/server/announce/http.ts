@@ -107,6 +107,8 @@ class HttpSplice extends Duplex implements Splice {
   #chunk = NOTHING;
   #at = 0;
   #done: (() => void) | undefined;
+  /** The client has ended while an answer is waited for. */
+  #endLater: (() => void) | undefined;
   /** Writes to the back end that are not out of our hands. */
   #writing = 0;
 
@@ -136,10 +138,23 @@ class HttpSplice extends Duplex implements Splice {
     this.#advance();
   }
 
+  /** Many servers leave a request unanswered whose connection has ended behind it: they are told when they have answered. */
   override _final(done: () => void): void {
+    if (this.#state === "answer") this.#endLater = done;
+    else this.#endBackEnd(done);
+  }
+
+  #endBackEnd(done: () => void): void {
     const { input } = this.#backEnd;
     if (this.#state === "over" || input.destroyed) return done();
     input.end(() => done());
+  }
+
+  /** No answer is waited for any more. */
+  #endAnswered(): void {
+    const done = this.#endLater;
+    this.#endLater = undefined;
+    if (done !== undefined) this.#endBackEnd(done);
   }
 
   /** Deals with what the client has sent, as far as that goes now. */
@@ -272,6 +287,7 @@ class HttpSplice extends Duplex implements Splice {
     if (this.#state === "body" || this.#state === "rest") this.#backEnd.destroy();
     else input.end(() => input.destroy());
     this.#state = "over";
+    this.#endAnswered();
     this.once("end", () => this.destroy());
     if (last.length > 0) this.push(last);
     this.push(null);
@@ -293,6 +309,7 @@ class HttpSplice extends Duplex implements Splice {
       return this.#advance();
     }
     if (!this.push(chunk)) this.#backEnd.output.pause();
+    if (this.#state !== "answer") this.#endAnswered();
     this.#advance();
   }
 
@@ -331,6 +348,7 @@ class HttpSplice extends Duplex implements Splice {
   override _destroy(error: Error | null, done: (error: Error | null) => void): void {
     const { input, output } = this.#backEnd;
     this.#state = "over";
+    this.#endAnswered();
     if (!input.destroyed && !(output.readableEnded && input.writableFinished)) this.#backEnd.destroy();
     done(error);
   }
