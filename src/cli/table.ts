@@ -11,6 +11,7 @@ import { demo } from "./demo.ts";
 import { forward } from "./forward.ts";
 import { invite } from "./invite.ts";
 import { join } from "./join.ts";
+import { keys } from "./keys.ts";
 import { list } from "./list.ts";
 import { login, logout } from "./login.ts";
 import { serve } from "./serve.ts";
@@ -18,7 +19,7 @@ import { user } from "./user.ts";
 import type { Verb } from "./verb.ts";
 
 const VERBS: readonly Verb[] = [
-  ...[demo, serve, check, user, invite],
+  ...[demo, serve, check, user, invite, keys],
   ...[list, connect, forward, join, login, logout],
   completion,
 ];

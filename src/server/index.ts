@@ -2,6 +2,7 @@
  * The door of `server/`: the session server, its configuration, and the way to write a service.
  * @module
  */
+export { AnnounceKeys } from "./announce/keys.ts";
 export { readAuthorizedKeys } from "./auth/authorized-keys.ts";
 export { createInvite } from "./auth/invites.ts";
 export { newSecondFactor } from "./auth/second-factor.ts";

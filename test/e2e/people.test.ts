@@ -233,3 +233,16 @@ test("a client certificate signs in whom it names and nobody else, and one of an
   const missing = await guest.fived(["list", at.address, "-o", "TlsCertificate=/none", "-l", "alice"]);
   assert.match(missing.stderr, /^fived: Cannot use the certificate \/none with the key \/none: /m);
 });
+
+test("keys prints what back ends verify with, and changes it", async (t) => {
+  const at = await house(t);
+  const kids = async (args: string): Promise<readonly string[]> =>
+    JSON.parse(await at.admin(args)).keys.map(({ kid }: { readonly kid: string }) => kid);
+  const [current, next] = await kids("keys");
+  assert.deepEqual(await kids("keys"), [current, next]);
+  const [now, later, retired] = await kids("keys --rotate");
+  assert.deepEqual([now, retired], [next, current]);
+  const withdrawn = await kids("keys --withdraw");
+  assert.equal(withdrawn.length, 2);
+  for (const old of [current, next, later]) assert.ok(!withdrawn.includes(old ?? ""));
+});
