@@ -8,13 +8,11 @@ export {
   ASSERTION_SECONDS,
   type Assertion,
   type AssertionKey,
-  audienceOf,
   CLOCK_TOLERANCE_SECONDS,
   type Expectation,
   judgeAssertion,
   type Statement,
   signAssertion,
-  TOKEN_LENGTH_MAX,
   type Verdict,
 } from "./assertion.ts";
 export {
@@ -31,13 +29,11 @@ export {
 } from "./invite.ts";
 export {
   encodeProxyV2,
-  PROXY_HEADER_BYTES_MAX,
   type ProxyAddress,
   type ProxyField,
   type ProxyHeader,
   type ProxyReading,
   type ProxySsl,
-  ProxyTlv,
   parseProxyV2,
 } from "./proxy-v2.ts";
 export {
