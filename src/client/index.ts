@@ -7,7 +7,7 @@ export { agentSocket } from "./auth/agent.ts";
 export { makeKeyIfMissing, redeemInvite } from "./auth/invited.ts";
 export { type SshKey, type SshKeysOptions, signerOf, sshKeys } from "./auth/keys.ts";
 export { type Logins, loginsIn, loginsInMemory, type ServerLogins, type Way } from "./auth/logins.ts";
-export { type AuthOptions, type ClientMechanism } from "./auth/options.ts";
+export type { AuthOptions, ClientMechanism } from "./auth/options.ts";
 export type { AuthClaim, Signer } from "./auth/signer.ts";
 export { connect } from "./connect.ts";
 export type { ConnectOptions } from "./dial.ts";

@@ -33,7 +33,7 @@ export interface ServerLogins {
   readonly ways: ReadonlyMap<string, Way>;
 }
 
-/** Servers are named as in known_hosts ({@link pinName}). */
+/** Servers are named as in known_hosts. */
 export interface Logins {
   /** Rejects with STATE_UNUSABLE when that cannot be found out. */
   find(server: string): Promise<ServerLogins>;
