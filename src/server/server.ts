@@ -42,8 +42,8 @@ const ALPN = "fived/1";
 const TLS_HANDSHAKE = 0x16;
 /** Octets of the certificates a client may show: a chain is three or four of 2 KiB (abuse case T18). */
 const CHAIN_BYTES_MAX = 16 * 1_024;
-/** Connections the kernel may queue before we accept them. */
-const BACKLOG = 511;
+/** Connections the kernel may queue before we accept them: Linux lets a program have so many. What does not fit is lost in silence. */
+const BACKLOG = 4_096;
 
 /** A running session server. */
 export interface SessionServer extends AsyncDisposable {
