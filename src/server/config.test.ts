@@ -164,13 +164,13 @@ limits: { streams: 0, firstLine: 10, anonymous: { budget: 12MB } }
     '5:70 services.wiki.allow: "ops", expected a list, such as [anyone] or [ops, alice]',
     "6:3 services.list: the name is a word of the protocol, choose another",
     '7:3 services."a b": the name of a service has 1 to 64 of A-Z a-z 0-9 . _ + - and begins with none of . + -',
-    '7:10 services."a b": expected exactly one of to, exec and module',
+    '7:10 services."a b": expected exactly one of to, exec, module and keys',
     '8:18 services.lost.exec[0]: "no-such-program-here", there is no such program that we may run',
     '9:20 services.quote.module: "./quote.ts", there is no such file that we may read',
     "9:32 services.quote.processes: belongs to exec",
     "9:46 services.quote.health: belongs to to",
     "10:24 services.num.exec[1]: 5, expected text; put numbers in quotes",
-    "11:3 services.empty: nothing, expected a mapping with to, exec, module, processes, balance, health, allow and announce",
+    "11:3 services.empty: nothing, expected a mapping with to, exec, module, keys, processes, balance, health, allow and announce",
     '13:3 hosts."127.0.0.1": the name means the default host: write its services under services',
     "14:20 limits.streams: 0, expected a whole number from 1 to 10000",
     "14:34 limits.firstLine: 10, expected a duration from 1ms to 24d, such as 500ms, 10s or 15m",
@@ -322,7 +322,7 @@ test("names from JavaScript's own objects are names like any other", async (t) =
   );
   assert.equal(Reflect.get({}, "to"), undefined);
   assert.deepEqual(await complaints(t, "__proto__: { polluted: true }\nlimits: { constructor: 1 }\n"), [
-    `1:1 __proto__: unknown key; known here: listen, tls, auth, roles, policies, audit, services, hosts, sessions, limits`,
+    `1:1 __proto__: unknown key; known here: listen, tls, auth, roles, policies, audit, announce, services, hosts, sessions, limits`,
     (await complaints(t, "limits: { constructor: 1 }\n"))[0]?.replace(/^1:/, "2:"),
   ]);
   assert.equal(Reflect.get({}, "polluted"), undefined);
