@@ -88,7 +88,7 @@ function person(verb: string, description: string): Command {
 
 async function add(store: UserStore, name: string, flags: PersonFlags & { readonly password: boolean }): Promise<void> {
   const { group = [], role = [], key = [] } = flags;
-  const keys = key.flatMap(keysIn);
+  const keys = await keysIn(key);
   // Nobody shall think of a password, and type it twice, for a user that there is already.
   if (store.find(name) !== undefined)
     throw new FivedError("USER_EXISTS", `Cannot add "${name}": there is a user of that name`);
@@ -102,7 +102,7 @@ async function add(store: UserStore, name: string, flags: PersonFlags & { readon
 
 async function set(store: UserStore, name: string, { group, role, key }: PersonFlags): Promise<void> {
   mustBeKnown(store, name);
-  const keys = key?.filter((file) => file !== "").flatMap(keysIn);
+  const keys = key === undefined ? undefined : await keysIn(key.filter(isFilled));
   if (group !== undefined) await store.setGroups(name, group.filter(isFilled));
   if (role !== undefined) await store.setRoles(name, role.filter(isFilled));
   if (keys !== undefined) await store.setKeys(name, keys);
@@ -154,22 +154,23 @@ function isFilled(text: string): boolean {
 /** Octets of a file of keys: hundreds of them. */
 const KEY_FILE_BYTES_MAX = 1024 * 1024;
 
-/** The lines of keys in a file, without comments. */
-function keysIn(file: string): readonly string[] {
-  const lines = textOf(file)
-    .split("\n")
-    .map((line) => line.trim())
-    .filter((line) => line !== "" && !line.startsWith("#"));
-  const wrong = lines.find((line) => !KEY_LINE.test(line));
-  if (wrong === undefined && lines.length > 0) return lines;
-  const why = wrong?.startsWith("-----BEGIN")
-    ? "it is no public key; name the file beside it that ends in .pub"
-    : "expected lines such as: ssh-ed25519 AAAA… comment";
-  throw new FivedError("USER_BAD", `Cannot use the keys in ${file}: ${why}`);
+/** The lines of keys in these files, without comments; each has to be one that would be believed. */
+async function keysIn(files: readonly string[]): Promise<readonly string[]> {
+  const { readAuthorizedKeys } = await import("../server/index.ts");
+  return files.flatMap((file) => {
+    const lines = textOf(file).split(/\r?\n/);
+    const [wrong] = readAuthorizedKeys(lines).useless;
+    const found = lines.map((line) => line.trim()).filter((line) => line !== "" && !line.startsWith("#"));
+    if (wrong === undefined && found.length > 0) return found;
+    const why =
+      wrong === undefined
+        ? "there is none"
+        : found[0]?.startsWith("-----BEGIN")
+          ? "it is a private key; name the file beside it that ends in .pub"
+          : `line ${wrong.line}: ${wrong.reason}`;
+    throw new FivedError("USER_BAD", `Cannot use the keys in ${file}: ${why}`);
+  });
 }
-
-/** A type and its base64, options before and a comment behind them; whether the key is any good is seen when it is used. */
-const KEY_LINE = /(?:^|\s)(?:ssh-|ecdsa-sha2-|sk-)[a-z0-9@.-]+\s+AAAA[A-Za-z0-9+/]+={0,2}(?:\s|$)/;
 
 function textOf(file: string): string {
   try {

@@ -3,9 +3,21 @@
  * their verification. Knows no sockets and no sessions.
  * @module
  */
+
 export {
-  INVITE_CHARACTERS_MAX,
-  INVITE_PREFIX,
+  ASSERTION_SECONDS,
+  type Assertion,
+  type AssertionKey,
+  audienceOf,
+  CLOCK_TOLERANCE_SECONDS,
+  type Expectation,
+  judgeAssertion,
+  type Statement,
+  signAssertion,
+  TOKEN_LENGTH_MAX,
+  type Verdict,
+} from "./assertion.ts";
+export {
   INVITE_SECRET_BYTES,
   type Invite,
   type InviteClaim,
@@ -17,6 +29,17 @@ export {
   printInvite,
   proveInvite,
 } from "./invite.ts";
+export {
+  encodeProxyV2,
+  PROXY_HEADER_BYTES_MAX,
+  type ProxyAddress,
+  type ProxyField,
+  type ProxyHeader,
+  type ProxyReading,
+  type ProxySsl,
+  ProxyTlv,
+  parseProxyV2,
+} from "./proxy-v2.ts";
 export {
   authorityFingerprint,
   type Certificate,

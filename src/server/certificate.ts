@@ -4,19 +4,20 @@
  * certificate around it is made anew whenever it does not fit.
  * @module
  */
-import {
-  createPrivateKey,
-  createPublicKey,
-  generateKeyPairSync,
-  type KeyObject,
-  randomUUID,
-  X509Certificate,
-} from "node:crypto";
-import { link, mkdir, open, rename, stat, unlink } from "node:fs/promises";
+import { createPrivateKey, createPublicKey, generateKeyPairSync, type KeyObject, X509Certificate } from "node:crypto";
+import { link, unlink } from "node:fs/promises";
 import { isIP } from "node:net";
-import { dirname, join } from "node:path";
+import { join } from "node:path";
 import type { SecureContextOptions } from "node:tls";
-import { type ErrorCode, FivedError, fingerprintOf, type HostKey, hostKeyOf } from "../io/index.ts";
+import { FivedError, fingerprintOf, type HostKey, hostKeyOf } from "../io/index.ts";
+import {
+  type FileKind,
+  fileUnusable,
+  placeFile,
+  prepareStateFolder,
+  readFileIfThere,
+  readFileOf,
+} from "./state-file.ts";
 
 /** A certificate with its key, checked to belong together. */
 export interface Certificate {
@@ -42,8 +43,6 @@ export interface CertificateFiles {
   readonly clientCa?: string | undefined;
 }
 
-/** A chain and a key are a few KiB; anything far larger is another file. */
-const PEM_BYTES_MAX = 1024 * 1024;
 /** AES-128-GCM first: with hardware AES it costs the least CPU per byte, and no attack on it is closer than on the others. */
 const CIPHERS = "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256";
 const DAY_MS = 24 * 60 * 60 * 1_000;
@@ -56,21 +55,18 @@ const BACKDATE_MS = DAY_MS;
 /** RFC 5280 appendix A.1, ub-common-name. */
 const COMMON_NAME_MAX = 64;
 
-/** Bits nobody else may have on the folder of our key: who can write there can put another key in its place. */
-const OTHERS_ON_FOLDER = 0o022;
-
 /** Loads a certificate and its key; throws `CONFIGURATION_BAD` saying which file is wrong, and how to put it right. */
 export async function loadCertificate(files: CertificateFiles): Promise<Certificate> {
-  const chain = await read(files.certificate, CONFIGURED);
+  const chain = await readFileOf(files.certificate, CONFIGURED);
   const leaf = parseCertificate(chain, files.certificate);
-  const keyPem = await read(files.key, CONFIGURED_KEY);
+  const keyPem = await readFileOf(files.key, CONFIGURED_KEY);
   const key = parseKey(keyPem, files.key, CONFIGURED_KEY);
   if (!leaf.checkPrivateKey(key)) {
     const why = `it does not belong to the key ${files.key}`;
     throw new FivedError("CONFIGURATION_BAD", `Cannot use the certificate ${files.certificate}: ${why}`);
   }
   if (files.clientCa === undefined) return certificate(leaf, chain, keyPem);
-  const clientCa = await read(files.clientCa, CONFIGURED);
+  const clientCa = await readFileOf(files.clientCa, CONFIGURED);
   parseCertificate(clientCa, files.clientCa);
   return certificate(leaf, chain, keyPem, clientCa);
 }
@@ -80,40 +76,33 @@ export async function loadCertificate(files: CertificateFiles): Promise<Certific
  * `STATE_UNUSABLE` rather than trust a key that others could have read or placed there, or silently replace one that clients have pinned.
  */
 export async function ownCertificate(state: string, names: readonly string[]): Promise<Certificate> {
-  await prepareFolder(state);
+  await prepareStateFolder(state);
   const keyFile = join(state, "host.key");
-  const keyPem = (await readIfThere(keyFile, OWN_KEY)) ?? (await makeKey(keyFile));
+  const keyPem = (await readFileIfThere(keyFile, OWN_KEY)) ?? (await makeKey(keyFile));
   const key = parseKey(keyPem, keyFile, OWN_KEY);
   const certificateFile = join(state, "host.pem");
-  const kept = await readIfThere(certificateFile, OWN);
+  const kept = await readFileIfThere(certificateFile, OWN);
   if (kept !== undefined) {
     const leaf = attempt(() => new X509Certificate(kept));
     if (leaf !== undefined && fits(leaf, key, names)) return certificate(leaf, kept, keyPem);
   }
   if (key.asymmetricKeyType !== "ed25519") {
-    throw unusable(
+    throw fileUnusable(
       OWN_KEY,
       keyFile,
       "it is not an Ed25519 key; name your own certificate under tls in the configuration",
     );
   }
   const made = await selfSigned(key, names);
-  await place(certificateFile, made, 0o644, rename);
+  await placeFile(certificateFile, made, 0o644);
   return certificate(new X509Certificate(made), made, keyPem);
 }
 
-/** What kind of file is read: who answers for it, and which permission bits others must not have. */
-interface Kind {
-  readonly code: ErrorCode;
-  readonly noun: string;
-  readonly forbidden: number;
-}
-
-const CONFIGURED: Kind = { code: "CONFIGURATION_BAD", noun: "certificate", forbidden: 0 };
+const CONFIGURED: FileKind = { code: "CONFIGURATION_BAD", noun: "certificate", forbidden: 0 };
 /** A group such as `ssl-cert` may read a key that the administrator keeps, nobody else. */
-const CONFIGURED_KEY: Kind = { code: "CONFIGURATION_BAD", noun: "key", forbidden: 0o027 };
-const OWN: Kind = { code: "STATE_UNUSABLE", noun: "certificate", forbidden: 0o022 };
-const OWN_KEY: Kind = { code: "STATE_UNUSABLE", noun: "key", forbidden: 0o077 };
+const CONFIGURED_KEY: FileKind = { code: "CONFIGURATION_BAD", noun: "key", forbidden: 0o027 };
+const OWN: FileKind = { code: "STATE_UNUSABLE", noun: "certificate", forbidden: 0o022 };
+const OWN_KEY: FileKind = { code: "STATE_UNUSABLE", noun: "key", forbidden: 0o077 };
 
 function certificate(leaf: X509Certificate, chain: Buffer, key: Buffer, clientCa?: Buffer): Certificate {
   const hostKey = hostKeyOf(leaf.publicKey);
@@ -186,96 +175,26 @@ async function importX509(): Promise<typeof import("@peculiar/x509")> {
 /** Makes the key, unless another process of ours is quicker: whichever is placed first is the key of both. */
 async function makeKey(file: string): Promise<Buffer> {
   const { privateKey } = generateKeyPairSync("ed25519");
-  await place(file, Buffer.from(privateKey.export({ type: "pkcs8", format: "pem" })), 0o600, async (from, to) => {
+  await placeFile(file, Buffer.from(privateKey.export({ type: "pkcs8", format: "pem" })), 0o600, async (from, to) => {
     await link(from, to).catch((error: NodeJS.ErrnoException) => {
       if (error.code !== "EEXIST") throw error;
     });
     await unlink(from);
   });
-  return await read(file, OWN_KEY);
-}
-
-/** Writes beside the file and then moves into place, so that a crash leaves the old file or the new one, never a part. */
-async function place(
-  file: string,
-  content: Buffer,
-  mode: number,
-  move: (from: string, to: string) => Promise<void>,
-): Promise<void> {
-  const temporary = `${file}.${randomUUID()}`;
-  try {
-    const handle = await open(temporary, "wx", mode);
-    try {
-      await handle.writeFile(content);
-      await handle.sync();
-    } finally {
-      await handle.close();
-    }
-    await move(temporary, file);
-    const folder = await open(dirname(file), "r");
-    await folder.sync().finally(() => folder.close());
-  } catch (cause) {
-    await unlink(temporary).catch(() => {}); // it may never have been made
-    throw new FivedError("STATE_UNUSABLE", `Cannot write ${file}: ${reason(cause)}`, { cause });
-  }
-}
-
-async function prepareFolder(state: string): Promise<void> {
-  try {
-    await mkdir(state, { recursive: true, mode: 0o700 });
-    const { uid, mode } = await stat(state);
-    const why = ownership("folder", state, uid, mode, OTHERS_ON_FOLDER);
-    if (why !== undefined) throw new Error(why);
-  } catch (cause) {
-    throw new FivedError("STATE_UNUSABLE", `Cannot use the state folder ${state}: ${reason(cause)}`, { cause });
-  }
-}
-
-async function read(file: string, kind: Kind): Promise<Buffer> {
-  const content = await readIfThere(file, kind);
-  if (content === undefined) throw unusable(kind, file, "there is no such file");
-  return content;
-}
-
-async function readIfThere(file: string, kind: Kind): Promise<Buffer | undefined> {
-  try {
-    const handle = await open(file, "r");
-    try {
-      // Asked of the open file, not of the name: what is judged is what is read.
-      const { uid, mode, size } = await handle.stat();
-      const why = size > PEM_BYTES_MAX ? "it is far too large" : ownership(kind.noun, file, uid, mode, kind.forbidden);
-      if (why !== undefined) throw new Error(why);
-      return await handle.readFile();
-    } finally {
-      await handle.close();
-    }
-  } catch (cause) {
-    if (cause instanceof Error && "code" in cause && cause.code === "ENOENT") return undefined;
-    throw unusable(kind, file, reason(cause), cause);
-  }
-}
-
-/** Why a file cannot be trusted, from who owns it and what others may do with it. Root may do anything anyway. */
-function ownership(noun: string, file: string, uid: number, mode: number, forbidden: number): string | undefined {
-  if (process.geteuid === undefined || forbidden === 0) return undefined; // Windows: access lists are not looked at
-  const us = process.geteuid();
-  if (uid !== us && uid !== 0) return `it belongs to user ${uid}, expected a ${noun} of user ${us}`;
-  if ((mode & forbidden) === 0) return undefined;
-  const octal = (bits: number) => (bits & 0o777).toString(8).padStart(4, "0");
-  return `others may read or change it (mode ${octal(mode)}); run: chmod ${octal(mode & ~forbidden)} ${file}`;
+  return await readFileOf(file, OWN_KEY);
 }
 
 function parseCertificate(pem: Buffer, file: string): X509Certificate {
   const parsed = attempt(() => new X509Certificate(pem));
-  if (parsed === undefined) throw unusable(CONFIGURED, file, "it is not a PEM certificate");
+  if (parsed === undefined) throw fileUnusable(CONFIGURED, file, "it is not a PEM certificate");
   return parsed;
 }
 
-function parseKey(pem: Buffer, file: string, kind: Kind): KeyObject {
+function parseKey(pem: Buffer, file: string, kind: FileKind): KeyObject {
   const parsed = attempt(() => createPrivateKey(pem));
   if (parsed !== undefined) return parsed;
   const encrypted = pem.includes("ENCRYPTED");
-  throw unusable(
+  throw fileUnusable(
     kind,
     file,
     encrypted ? "it is encrypted; keep it unencrypted, readable by the server alone" : "it is not a PEM private key",
@@ -288,12 +207,4 @@ function attempt<T>(parse: () => T): T | undefined {
   } catch {
     return undefined;
   }
-}
-
-function unusable(kind: Kind, file: string, why: string, cause?: unknown): FivedError {
-  return new FivedError(kind.code, `Cannot use the ${kind.noun} ${file}: ${why}`, { cause });
-}
-
-function reason(error: unknown): string {
-  return error instanceof Error ? error.message : String(error);
 }

@@ -172,7 +172,7 @@ export class Conversation implements Receiver, Talk, Directory, Entrance, Use {
   // ---- the channel speaks
 
   data(bytes: Uint8Array): void {
-    this.#lines.push(bytes.slice());
+    this.#lines.push(new Uint8Array(bytes)); // a copy: `slice` of a Buffer is none
     if (this.#dialogue) bytes.fill(0); // what was typed may be a password, and lies here no longer than it has to
     this.#hearAnswer();
     this.#read();

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import { text } from "node:stream/consumers";
 import test from "node:test";
+import type { Identity } from "./auth/mechanism.ts";
 import { FakeTalk } from "./backends/fake-talk.test.ts";
 import { handle, service, type Visitor } from "./define.ts";
 
@@ -11,7 +12,9 @@ test("a function becomes a service that accepts and hands it the stream and its 
     visitor = who;
     stream.end(`Hello ${who.user}\n`);
   });
-  const talk = new FakeTalk("greeting", { user: "alice", roles: ["ops"] }, "a.example");
+  const who = { user: "alice", groups: [], roles: [] };
+  const identity: Identity = { ...who, mechanism: "pubkey", secondFactor: true, at: 0 };
+  const talk = new FakeTalk("greeting", { user: "alice", roles: ["ops"], identity }, "a.example");
   assert.equal(hello.word, "hello");
   assert.equal(hello.serve(talk), "bytes");
   assert.deepEqual(talk.said, ["+ SUCCESS"]);
@@ -20,6 +23,8 @@ test("a function becomes a service that accepts and hands it the stream and its 
   assert.deepEqual(rest, {
     user: "alice",
     roles: ["ops"],
+    mechanism: "pubkey",
+    secondFactor: true,
     host: "a.example",
     session: "s1",
     peer: "192.0.2.1:4711",

@@ -4,6 +4,7 @@
  * @module
  */
 import type { Duplex } from "node:stream";
+import type { MechanismName } from "./auth/mechanism.ts";
 import { asGuest, lendEvents } from "./guest.ts";
 import type { Service, Talk } from "./service.ts";
 
@@ -12,6 +13,10 @@ export interface Visitor {
   /** Undefined for somebody who has not signed in. */
   readonly user: string | undefined;
   readonly roles: readonly string[];
+  /** How the user was recognised: `pubkey`, `cert`, `ext` or `up`; undefined for somebody who has not signed in. */
+  readonly mechanism: MechanismName | undefined;
+  /** The user gave a second factor. */
+  readonly secondFactor: boolean;
   /** Virtual host that was asked; undefined is the default host. */
   readonly host: string | undefined;
   /** Identifier of the session, for logs. */
@@ -46,7 +51,7 @@ export function service(name: string, handler: Handler): HandledService {
 /** Accepts a conversation and hands it to a function. An exception in it, or in a callback of it, ends that stream, and `failed` is told. */
 export function handle(handler: Handler, talk: Talk, failed: (error: unknown) => void): "bytes" {
   const { host } = talk;
-  const { user, roles, session, peer, secure } = talk.caller;
+  const { user, roles, identity, session, peer, secure } = talk.caller;
   talk.accept();
   const stream = talk.stream();
   // A caller who is suddenly gone is an "error" event, and one that nobody listens to would end the whole process.
@@ -59,6 +64,8 @@ export function handle(handler: Handler, talk: Talk, failed: (error: unknown) =>
   try {
     const visitor: Visitor = {
       ...{ user, roles, host, session, peer, secure },
+      mechanism: identity?.mechanism,
+      secondFactor: identity?.secondFactor ?? false,
       // Made when it is asked for: few services do.
       get signal() {
         return talk.signal;

@@ -2,7 +2,8 @@
  * The door of `server/`: the session server, its configuration, and the way to write a service.
  * @module
  */
-export { createInvite, INVITE_LIFE_MS_MAX } from "./auth/invites.ts";
+export { readAuthorizedKeys } from "./auth/authorized-keys.ts";
+export { createInvite } from "./auth/invites.ts";
 export { newSecondFactor } from "./auth/second-factor.ts";
 export type { InviteRecord } from "./auth/user-records.ts";
 export { type ListedUser, openUsers, PASSWORD_BYTES_MAX, type UserStore, usersFileOf } from "./auth/users.ts";

@@ -27,6 +27,10 @@ export interface Caller {
   readonly secure: boolean;
   /** Transport address of the peer: `192.0.2.1:4711`, `[2001:db8::1]:4711` or `unix:`. */
   readonly peer: string;
+  /** Where the peer has connected to, written as {@link Caller.peer} is; absent over a Unix socket. */
+  readonly local?: string;
+  /** Common name in the client certificate, where one was shown that leads to an authority of ours. */
+  readonly certificateName?: string;
 }
 
 /** What the caller may see from where it stands. */
@@ -62,6 +66,8 @@ export interface Entrance extends Pick<Exchange, "binding" | "certificate" | "ad
 /** One conversation as the service that was asked for sees it. */
 export interface Talk {
   readonly caller: Caller;
+  /** Number of the stream in its session; undefined for a connection that is one conversation. */
+  readonly streamNumber?: number | undefined;
   /** Virtual host in force for this request; undefined is the default host. */
   readonly host: string | undefined;
   /** The word that was asked for, in the spelling of the configuration. */

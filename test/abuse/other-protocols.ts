@@ -3,8 +3,19 @@
  * @module
  */
 
+/** What a program of another protocol says to us. */
+export interface OtherProtocol {
+  readonly name: string;
+  /** What it says first, one character an octet. */
+  readonly octets: string;
+  /** What comes back at most. */
+  readonly answer: RegExp;
+  /** The connection may be cut: the kernel does so to one that is closed before all of its octets were read, and OpenSSL stops reading. */
+  readonly cut?: boolean;
+}
+
 /** The first octets of other protocols, and what comes back at most. */
-export const PROTOCOLS: readonly { readonly name: string; readonly octets: string; readonly answer: RegExp }[] = [
+export const PROTOCOLS: readonly OtherProtocol[] = [
   {
     name: "an HTTP request",
     octets: "GET /secret-path HTTP/1.1\r\nHost: example.org\r\nUser-Agent: curl\r\n\r\n",
@@ -34,5 +45,6 @@ export const PROTOCOLS: readonly { readonly name: string; readonly octets: strin
     octets: `\x16\x03\x01\x00\x20${"echo\r\nLIST\r\n".repeat(5)}`,
     // biome-ignore lint/suspicious/noControlCharactersInRegex: they are what an alert is made of.
     answer: /^(?:\x15\x03[\0-\x04]\0\x02..)?$/s,
+    cut: true,
   },
 ];

@@ -8,8 +8,10 @@ import os from "node:os";
 import path from "node:path";
 import type { TestContext } from "node:test";
 import { loadConfiguration, type SessionServer, serve } from "../../src/index.ts";
+import { openUsers } from "../../src/server/auth/users.ts";
 import { ownCertificate } from "../../src/server/certificate.ts";
 import { createLog } from "../../src/server/index.ts";
+import { silentLog } from "../../src/server/log.ts";
 
 /** A service of test/vectors: who may use it, and what it does with a stream. */
 export interface ServiceSetUp {
@@ -26,10 +28,18 @@ export interface HostSetUp {
   readonly apart?: true;
 }
 
+/** Somebody who may sign in with a password. */
+export interface UserSetUp {
+  readonly name: string;
+  readonly password: string;
+  readonly roles?: readonly string[];
+}
+
 /** What a server serves. */
 export interface SetUp {
   readonly services: readonly ServiceSetUp[];
   readonly hosts?: Readonly<Record<string, HostSetUp>>;
+  readonly users?: readonly UserSetUp[];
 }
 
 /** As in the configuration. */
@@ -67,6 +77,7 @@ export async function serveSetUp(t: TestContext, setUp: SetUp, serving: Serving 
     await fs.writeFile(file, await yaml(folder, wanted, { ...serving, ...other })); // JSON is YAML
     return await loadConfiguration(file, { state: path.join(folder, "state") });
   };
+  if (setUp.users !== undefined) await enrol(path.join(folder, "state"), setUp.users);
   const server = await serve(await configuration(setUp), { log: createLog({ level: "silent" }) });
   t.after(async () => {
     await server[Symbol.asyncDispose]();
@@ -79,6 +90,15 @@ export async function serveSetUp(t: TestContext, setUp: SetUp, serving: Serving 
   };
 }
 
+/** Passwords are cheap here: what they cost a thief is not what is tested. */
+const CHEAP = { memoryKiB: 8, passes: 1, lanes: 1 };
+
+async function enrol(state: string, users: readonly UserSetUp[]): Promise<void> {
+  await fs.mkdir(state, { mode: 0o700 });
+  using store = await openUsers({ folder: state, log: silentLog, cost: CHEAP });
+  for (const { name, password, roles = [] } of users) await store.add({ name, roles, password: Buffer.from(password) });
+}
+
 async function yaml(folder: string, setUp: SetUp, { listen = "tcp://127.0.0.1:0", limits = {} }: Serving) {
   const hosts = Object.entries(setUp.hosts ?? {}).map(async ([name, host]) => {
     const tls = host.apart === true ? { tls: await certificate(folder, name) } : {};
@@ -87,6 +107,8 @@ async function yaml(folder: string, setUp: SetUp, { listen = "tcp://127.0.0.1:0"
   return JSON.stringify({
     listen: typeof listen === "string" ? listen : [listen].flat(),
     limits,
+    // A role that comes with a user counts where the configuration has it.
+    roles: Object.fromEntries((setUp.users ?? []).flatMap(({ roles = [] }) => roles.map((role) => [role, []]))),
     services: await services(folder, setUp.services),
     hosts: Object.fromEntries(await Promise.all(hosts)),
   });
@@ -95,7 +117,12 @@ async function yaml(folder: string, setUp: SetUp, { listen = "tcp://127.0.0.1:0"
 async function services(folder: string, wanted: readonly ServiceSetUp[]) {
   const entries = wanted.map(async ({ name, allow, does, text = "" }) => {
     const file = path.join(folder, `${name}-${does}.ts`);
-    const say = `import { service } from "fived";\nexport default service("say", (stream) => void stream.write(${JSON.stringify(text)}));\n`;
+    const say = `import { service } from "fived";
+export default service("say", (stream) => {
+  stream.write(${JSON.stringify(text)});
+  stream.resume().on("end", () => stream.end());
+});
+`;
     await fs.writeFile(file, does === "echo" ? ECHO : say);
     return [name, { module: file, allow: [allow] }] as const;
   });

@@ -108,6 +108,8 @@ test("what cannot be done ends with 255, says why in one line, and changes nothi
   const before = await fs.readFile(users, "utf8");
   await fs.writeFile(path.join(mine.folder, "private"), "-----BEGIN OPENSSH PRIVATE KEY-----\nb3BlbnNzaC1rZXktdjEA\n");
   await fs.writeFile(path.join(mine.folder, "empty"), "# nothing\n");
+  await fs.writeFile(path.join(mine.folder, "weak.pub"), `${KEY}\nssh-dss AAAAB3NzaC1kc3MAAACB\n`);
+  await fs.writeFile(path.join(mine.folder, "command.pub"), `command="date" ${KEY}\n`);
   const wrong: readonly (readonly [args: string, said: RegExp, input?: string])[] = [
     ["user add alice", /Cannot add "alice": there is a user of that name/, "x\n"],
     ["user add Alice", /"Alice" as the name of a user: a name has 1 to 64/, "x\n"],
@@ -116,8 +118,10 @@ test("what cannot be done ends with 255, says why in one line, and changes nothi
     ["user add bob", /more than 1024 octets/, `${"x".repeat(1_025)}\n`],
     ["user add bob", /NUL, CR or LF/, "a\0b\n"],
     ["user add bob --key nosuch.pub", /Cannot use the keys in nosuch.pub: ENOENT/, "x\n"],
-    ["user add bob --key private", /it is no public key; name the file beside it that ends in \.pub/, "x\n"],
-    ["user add bob --key empty", /expected lines such as/, "x\n"],
+    ["user add bob --key private", /it is a private key; name the file beside it that ends in \.pub/, "x\n"],
+    ["user add bob --key empty", /Cannot use the keys in empty: there is none/, "x\n"],
+    ["user add bob --key weak.pub", /Cannot use the keys in weak\.pub: line 2: /, "x\n"],
+    ["user add bob --key command.pub", /Cannot use the keys in command\.pub: line 1: /, "x\n"],
     ["user add bob --group a/b", /these groups: "a\/b" is no name/, "x\n"],
     ["user remove bob", /Cannot find "bob": there is no user of that name/],
     ["user passwd bob", /Cannot find "bob"/, "x\n"],

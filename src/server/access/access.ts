@@ -87,9 +87,8 @@ export class Access {
     const byAudience = new Map<Audience, boolean>();
     const byGrant = new Map<boolean, boolean>();
     for (const service of services) {
-      let granted = byAudience.get(service.audience);
-      if (granted === undefined)
-        byAudience.set(service.audience, (granted = this.#isGranted(service.audience, caller)));
+      const granted = byAudience.get(service.audience) ?? this.#isGranted(service.audience, caller);
+      byAudience.set(service.audience, granted);
       if (this.#policies === undefined) {
         if (granted) yield service;
         continue;

@@ -59,8 +59,14 @@ const BLANK = /^[ \t\r]*(#|$)/;
 /** Nobody's keys. */
 export const NO_KEYS: AuthorizedKeys = { logins: new Map(), authorities: new Map(), useless: [] };
 
-/** Reads lines; never fails, grants less. */
-export function readAuthorizedKeys(texts: Iterable<string>): AuthorizedKeys {
+/**
+ * Reads lines; never fails, grants less.
+ * @param writtenBy who could write them: a user who keeps his own keys gives himself no roles
+ */
+export function readAuthorizedKeys(
+  texts: Iterable<string>,
+  writtenBy: "administrator" | "user" = "administrator",
+): AuthorizedKeys {
   const logins = new Map<string, KeyLine[]>();
   const authorities = new Map<string, KeyLine[]>();
   const useless: UselessLine[] = [];
@@ -76,6 +82,8 @@ export function readAuthorizedKeys(texts: Iterable<string>): AuthorizedKeys {
     keys += 1;
     const read = readKeyLine(text, line);
     if ("reason" in read) useless.push(read);
+    else if (read.roles.length > 0 && writtenBy === "user")
+      useless.push({ line, reason: "fived-roles= counts only in a file of the administrator's" });
     else {
       const fingerprint = keyFingerprint(read.key.blob);
       const lines = read.isAuthority ? authorities : logins;

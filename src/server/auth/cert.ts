@@ -16,11 +16,16 @@ export class CertificateMechanism implements Mechanism {
   readonly name = "cert";
 
   async authenticate({ certificate, initial }: Exchange): Promise<Finding | undefined> {
-    if (certificate === undefined || !certificate.valid || initial.length > 1) return undefined;
-    const names = namesOf(certificate.leaf);
-    const user = initial[0] === undefined ? names[0] : names.find((name) => name === initial[0]);
-    return user === undefined ? undefined : { user, groups: [], roles: [] };
+    return initial.length > 1 ? undefined : findingOf(certificate, initial[0]);
   }
+}
+
+/** Who a certificate is about; of several, the one of that name, or the likeliest. Undefined for one that does not count. */
+export function findingOf(certificate: Exchange["certificate"], name: string | undefined): Finding | undefined {
+  if (certificate === undefined || !certificate.valid) return undefined;
+  const names = namesOf(certificate.leaf);
+  const user = name === undefined ? names[0] : names.find((each) => each === name);
+  return user === undefined ? undefined : { user, groups: [], roles: [] };
 }
 
 /**

@@ -127,7 +127,8 @@ async function read(file: string, looked: Stats, log: (line: string) => void): P
     const octets = Buffer.alloc(found.size);
     const { bytesRead } = await handle.read(octets, 0, octets.length, 0);
     if (bytesRead !== octets.length) throw new Error("it changed while it was read");
-    const keys = readAuthorizedKeys(keyLines(octets));
+    const isOurs = found.uid === 0 || found.uid === process.getuid?.();
+    const keys = readAuthorizedKeys(keyLines(octets), isOurs ? "administrator" : "user");
     for (const { line, reason } of keys.useless) log(`Line ${line} of ${file} grants nothing: ${reason}`);
     return keys;
   } catch (cause) {

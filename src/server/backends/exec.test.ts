@@ -6,6 +6,7 @@ import type { Readable } from "node:stream";
 import { buffer, text } from "node:stream/consumers";
 import test, { type TestContext } from "node:test";
 import { setTimeout as delay, setImmediate as immediate } from "node:timers/promises";
+import type { Identity } from "../auth/mechanism.ts";
 import { type Log, silentLog } from "../log.ts";
 import type { Caller } from "../service.ts";
 import { ExecService } from "./exec.ts";
@@ -69,12 +70,18 @@ test("arguments are the program's as they are: there is no shell", async (t) => 
 test("a program is told who is calling, and nothing else of our environment", async (t) => {
   process.env["FIVED_TEST_SECRET"] = "x";
   t.after(() => delete process.env["FIVED_TEST_SECRET"]);
-  const caller = { user: "alice", roles: ["ops", "staff"], session: "s9", peer: "[2001:db8::1]:4711" };
+  const who = { user: "alice", groups: [], roles: [] };
+  const identity: Identity = { ...who, mechanism: "pubkey", secondFactor: true, at: 0 };
+  // A role that could be taken for two is kept back.
+  const roles = ["ops", "staff", "x,root"];
+  const caller = { user: "alice", roles, identity, session: "s9", peer: "[2001:db8::1]:4711" };
   const { output } = await started(t, "/usr/bin/env", [], { caller, host: "git.example.org" });
   assert.deepEqual((await text(output)).trimEnd().split("\n").sort(), [
     "FIVED_HOST=git.example.org",
+    "FIVED_MECHANISM=pubkey",
     "FIVED_PEER=[2001:db8::1]:4711",
     "FIVED_ROLES=ops,staff",
+    "FIVED_SECOND_FACTOR=yes",
     "FIVED_SERVICE=clock",
     "FIVED_SESSION=s9",
     "FIVED_USER=alice",
@@ -83,7 +90,8 @@ test("a program is told who is calling, and nothing else of our environment", as
   ]);
   const stranger = await started(t, "/usr/bin/env", []);
   const said = (await text(stranger.output)).split("\n");
-  for (const empty of ["FIVED_USER=", "FIVED_ROLES=", "FIVED_HOST="]) assert.ok(said.includes(empty), empty);
+  for (const empty of ["USER", "ROLES", "HOST", "MECHANISM", "SECOND_FACTOR"].map((name) => `FIVED_${name}=`))
+    assert.ok(said.includes(empty), empty);
 });
 
 test("a program that cannot be started is a 502", async () => {

@@ -10,6 +10,7 @@ import { type ChildProcessByStdio, spawn } from "node:child_process";
 import type { Socket } from "node:net";
 import { Readable, Writable } from "node:stream";
 import type { Splice, Traffic } from "../../io/index.ts";
+import { rolesToTell } from "../announce/assertions.ts";
 import type { Log } from "../log.ts";
 import type { BackEndSettings } from "../schema.ts";
 import type { Next, Service, Talk } from "../service.ts";
@@ -114,7 +115,9 @@ function environment({ service, host = "", caller }: Talk): Record<string, strin
     FIVED_SERVICE: service,
     FIVED_HOST: host,
     FIVED_USER: caller.user ?? "",
-    FIVED_ROLES: caller.roles.join(","),
+    FIVED_ROLES: rolesToTell(caller).join(","),
+    FIVED_MECHANISM: caller.identity?.mechanism ?? "",
+    FIVED_SECOND_FACTOR: caller.identity?.secondFactor === true ? "yes" : "",
     FIVED_SESSION: caller.session,
     FIVED_PEER: caller.peer,
   };

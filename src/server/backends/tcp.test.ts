@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { buffer } from "node:stream/consumers";
 import test, { type TestContext } from "node:test";
 import { setTimeout as delay } from "node:timers/promises";
+import type { Announcer } from "../announce/announcer.ts";
 import { type Endpoint, endpointText } from "../endpoint.ts";
 import { type Log, silentLog } from "../log.ts";
 import type { Balance } from "../schema.ts";
@@ -83,14 +84,15 @@ interface Options {
   readonly checkIntervalMs?: number;
   readonly connectMs?: number;
   readonly log?: Log;
+  readonly announcer?: Announcer;
 }
 
 function tcp(t: TestContext, targets: readonly Endpoint[], options: Options = {}): TcpService {
-  const { balance = "least-streams", checkIntervalMs, connectMs = 5_000, log = silentLog } = options;
+  const { balance = "least-streams", checkIntervalMs, connectMs = 5_000, log = silentLog, announcer } = options;
   const service = new TcpService(
     "wiki",
     { type: "tcp", targets, balance, checkIntervalMs, announce: undefined },
-    { connectMs, log },
+    { connectMs, log, announcer },
   );
   t.after(() => service[Symbol.dispose]());
   return service;
@@ -309,4 +311,84 @@ test("checks end when the service is disposed, streams do not", async (t) => {
   assert.equal(connections, before);
   talk.backEnd.input.end("still here");
   assert.equal(String(await buffer(talk.backEnd.output)), "still here");
+});
+
+/** Says something before the caller does. */
+function announcing(say: (talk: FakeTalk) => Promise<string>): Announcer {
+  return {
+    greeting: Buffer.from("nobody\n"),
+    async announce(talk) {
+      assert.ok(talk instanceof FakeTalk);
+      return { preamble: Buffer.from(await say(talk)), wrap: (backEnd) => backEnd };
+    },
+  };
+}
+
+test("a back end is told who is calling before anything that he says", async (t) => {
+  for (const at of [ANY_PORT, await unixPath(t)]) {
+    const { endpoint } = await backEnd(t, undefined, at);
+    for (const say of [async () => "alice\n", () => delay(20, "alice\n")]) {
+      const talk = new FakeTalk();
+      const serving = tcp(t, [endpoint], { announcer: announcing(say) }).serve(talk);
+      assert.deepEqual(talk.said, []);
+      assert.equal(await serving, "bytes");
+      assert.deepEqual(talk.said, ["+ SUCCESS"]);
+      talk.backEnd.input.end("question");
+      assert.equal(String(await buffer(talk.backEnd.output)), "alice\nquestion");
+    }
+  }
+});
+
+test("a caller who cannot be announced is refused, and not taken for nobody", async (t) => {
+  const log = new RecordingLog();
+  let bytes = 0;
+  const { endpoint, server } = await backEnd(t, (socket) => socket.on("data", (chunk) => (bytes += chunk.length)));
+  const announcer = announcing(() => Promise.reject(new Error("no key")));
+  const service = tcp(t, [endpoint], { announcer, log });
+  const talk = new FakeTalk();
+  const [[socket]] = await Promise.all([once(server, "connection"), service.serve(talk)]);
+  if (!socket.readableEnded) await once(socket, "end");
+  assert.deepEqual(talk.said, ["- 502 wiki: back end cannot be told who is calling"]);
+  assert.equal(talk.spliced, undefined);
+  assert.equal(bytes, 0);
+  await log.seen("cannot announce a caller");
+  assert.equal(service.pool.targets[0]?.up, true, "it is not the back end's fault");
+});
+
+test("a caller who leaves while he is being announced leaves nothing behind", async (t) => {
+  const { endpoint, server } = await backEnd(t);
+  const named = Promise.withResolvers<string>();
+  const service = tcp(t, [endpoint], { announcer: announcing(() => named.promise) });
+  const talk = new FakeTalk();
+  const serving = service.serve(talk);
+  const [socket] = await once(server, "connection");
+  const left = once(socket.resume(), "end");
+  talk.abort();
+  assert.equal(await serving, "closed");
+  await left;
+  named.resolve("alice\n");
+  await named.promise;
+  assert.deepEqual([talk.said, talk.spliced], [[], undefined]);
+  assert.equal(service.pool.targets[0]?.streams, 0);
+});
+
+test("a back end that leaves while its caller is being announced is passed over", async (t) => {
+  const rude = await backEnd(t, (socket) => socket.resetAndDestroy());
+  const kind = await backEnd(t);
+  const say = () => delay(50, "alice\n");
+  const talk = new FakeTalk();
+  const service = tcp(t, [rude.endpoint, kind.endpoint], { balance: "first", announcer: announcing(say) });
+  assert.equal(await service.serve(talk), "bytes");
+  talk.backEnd.input.end("x");
+  assert.equal(String(await buffer(talk.backEnd.output)), "alice\nx");
+});
+
+test("checks say that nobody is calling, and the back end hears all of it", async (t) => {
+  const heard = Promise.withResolvers<string>();
+  const { endpoint } = await backEnd(t, (socket) => {
+    buffer(socket).then((all) => heard.resolve(String(all)), heard.reject);
+  });
+  const service = tcp(t, [endpoint], { checkIntervalMs: 5, announcer: announcing(async () => "alice\n") });
+  assert.equal(await heard.promise, "nobody\n");
+  assert.equal(service.pool.targets[0]?.up, true);
 });

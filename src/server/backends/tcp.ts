@@ -6,6 +6,7 @@
  */
 import { connect, isIP, type NetConnectOpts, type Socket } from "node:net";
 import type { Splice } from "../../io/index.ts";
+import type { Announcement, Announcer } from "../announce/announcer.ts";
 import { type Endpoint, endpointText } from "../endpoint.ts";
 import type { Log } from "../log.ts";
 import type { BackEndSettings } from "../schema.ts";
@@ -17,6 +18,8 @@ export interface TcpOptions {
   /** Time for a back end to accept a connection, all its addresses together. */
   readonly connectMs: number;
   readonly log: Log;
+  /** Tells the back end who is calling; without one the bytes are joined as they are. */
+  readonly announcer?: Announcer | undefined;
 }
 
 /** A service behind sockets. Disposing ends the checks of its addresses; streams go on. */
@@ -24,11 +27,14 @@ export class TcpService implements Service, Disposable {
   readonly word: string;
   readonly pool: Pool;
   readonly connectMs: number;
+  readonly announcer: Announcer | undefined;
   readonly #log: Log;
   readonly #checks: readonly Check[];
 
-  constructor(word: string, settings: Extract<BackEndSettings, { type: "tcp" }>, { connectMs, log }: TcpOptions) {
+  constructor(word: string, settings: Extract<BackEndSettings, { type: "tcp" }>, options: TcpOptions) {
+    const { connectMs, log, announcer } = options;
     this.word = word;
+    this.announcer = announcer;
     this.pool = new Pool(settings.targets, settings.balance);
     this.connectMs = connectMs;
     this.#log = log;
@@ -56,6 +62,11 @@ export class TcpService implements Service, Disposable {
     this.#log.error({ ...this.#about(target), reason }, "cannot open a socket");
   }
 
+  /** The back end cannot be told who is calling, and must not take him for nobody. */
+  untold(talk: Talk, error: unknown): void {
+    this.#log.error({ service: this.word, session: talk.caller.session, error }, "cannot announce a caller");
+  }
+
   [Symbol.dispose](): void {
     for (const check of this.#checks) check[Symbol.dispose]();
   }
@@ -75,6 +86,7 @@ const ALL_DOWN: Refusal = { code: 502, text: "no back end is up" };
 const REFUSED: Refusal = { code: 502, text: "back end refused the connection" };
 const UNREACHABLE: Refusal = { code: 502, text: "back end cannot be reached" };
 const STARVED: Refusal = { code: 502, text: "server is out of sockets" };
+const UNTOLD: Refusal = { code: 502, text: "back end cannot be told who is calling" };
 const TIMED_OUT: Refusal = { code: 504, text: "back end did not answer in time" };
 
 /** What an error of connecting means to the caller; of all others, that it did not work. */
@@ -103,6 +115,8 @@ class Opening {
   #socket: Socket | undefined;
   #timer: NodeJS.Timeout | undefined;
   #refusal = ALL_DOWN;
+  /** What the back end is told, if anything; made while it is being connected. */
+  #announcement: Promise<Announcement> | undefined;
 
   constructor(service: TcpService, talk: Talk, answer: (next: Next) => void) {
     this.#service = service;
@@ -115,6 +129,8 @@ class Opening {
   start(): void {
     if (this.#signal.aborted) return this.#answer("closed");
     this.#signal.addEventListener("abort", this);
+    this.#announcement = this.#service.announcer?.announce(this.#talk);
+    this.#announcement?.catch(() => {}); // whoever waits for it is told
     this.#next();
   }
 
@@ -161,10 +177,31 @@ class Opening {
   }
 
   #connected(socket: Socket, target: Target): void {
+    if (this.#announcement === undefined) return this.#join(socket, target, undefined);
+    clearTimeout(this.#timer);
+    const stillWanted = (): boolean => this.#socket === socket;
+    this.#announcement.then(
+      (announcement) => {
+        if (stillWanted()) this.#join(socket, target, announcement);
+      },
+      (error: unknown) => {
+        if (!stillWanted()) return;
+        this.#service.untold(this.#talk, error);
+        socket.destroy();
+        this.#refusal = UNTOLD;
+        this.#refuse();
+      },
+    );
+  }
+
+  #join(socket: Socket, target: Target, announcement: Announcement | undefined): void {
     this.#leave();
     this.#service.reached(target);
+    // Before anything of the caller's: what he says must not be taken for it.
+    if (announcement?.preamble !== undefined) socket.write(announcement.preamble);
     this.#talk.accept();
-    this.#talk.splice(new SocketSplice(socket, target.endpoint.type));
+    const splice = new SocketSplice(socket, target.endpoint.type);
+    this.#talk.splice(announcement === undefined ? splice : announcement.wrap(splice));
     this.#answer("bytes");
   }
 
@@ -258,7 +295,10 @@ class Check {
     socket.once("timeout", () => socket.destroy(new Error("no answer in time")));
     socket.once("connect", () => {
       this.#service.reached(this.#target);
-      socket.destroy();
+      const greeting = this.#service.announcer?.greeting;
+      // A back end that waits for a header would call a connection without one an attack, in its log if not by other means.
+      if (greeting === undefined) socket.destroy();
+      else socket.end(greeting, () => socket.destroy());
     });
     socket.on("error", (error) => {
       const code = codeOf(error);

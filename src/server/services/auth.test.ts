@@ -19,7 +19,8 @@ interface Setting {
   readonly mechanisms?: Partial<Record<MechanismName, Proof>>;
   /** Lines the client says when it is asked. */
   readonly answers?: readonly string[];
-  readonly secondFactor?: Authentication["secondFactor"];
+  /** Asks for a second factor, and is told whether it was given. */
+  readonly secondFactor?: (exchange: Exchange) => Promise<boolean>;
   readonly elsewhere?: boolean;
   readonly attempts?: number;
   readonly known?: boolean;
@@ -31,7 +32,7 @@ let current: FakeTalk | undefined;
 
 /** AUTH in a conversation, and what came of it. */
 async function authenticate(request: string, setting: Setting) {
-  const { mechanisms = {}, answers = [], secondFactor = async () => "none" as const } = setting;
+  const { mechanisms = {}, answers = [], secondFactor } = setting;
   const talk = new AuthTalk(request.split(" ").filter((word) => word !== ""));
   current = talk;
   const waiting = [...answers];
@@ -46,7 +47,10 @@ async function authenticate(request: string, setting: Setting) {
       const entry = Object.entries(mechanisms).find(([each]) => each === name);
       return entry && { name: entry[0] as MechanismName, authenticate: entry[1] };
     },
-    secondFactor,
+    identify: async (finding, mechanism, exchange) => {
+      if (secondFactor !== undefined && !(await secondFactor(exchange))) return undefined;
+      return { ...finding, mechanism, secondFactor: secondFactor !== undefined, at: 0 };
+    },
     automatic: () => undefined,
     current: (each) => each,
     onChange: () => {},
@@ -146,8 +150,7 @@ test("a proof that came along is answered by the result alone, unless more is as
   const code = await authenticate("pubkey researcher fp good", {
     mechanisms,
     answers: ["123456"],
-    secondFactor: async (_finding, { ask }) =>
-      Buffer.from(await ask("Enter Code: ", "hidden")).toString() === "123456" ? "given" : "missing",
+    secondFactor: async ({ ask }) => Buffer.from(await ask("Enter Code: ", "hidden")).toString() === "123456",
   });
   assert.deepEqual(code.said, [
     "+ SUCCESS <pubkey>\r\n",
@@ -262,7 +265,7 @@ test("a second factor that is missing is a failure like any other", async () => 
   const { said, identity } = await authenticate("up alice", {
     mechanisms: { up: nameAndPassword },
     answers: ["secret"],
-    secondFactor: async () => "missing",
+    secondFactor: async () => false,
   });
   assert.deepEqual([said.at(-1), identity], ["- 403 refused", undefined]);
 });

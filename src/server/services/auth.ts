@@ -138,10 +138,7 @@ class Dialogue {
     const exchange = this.#exchange();
     const finding = await this.#attempt(exchange);
     if (finding === undefined || !USER.test(finding.user)) return undefined;
-    const secondFactor = await this.#talk.entrance.authentication.secondFactor(finding, exchange);
-    if (secondFactor === "missing") return undefined;
-    const { user, groups, roles } = finding;
-    return { user, groups, roles, mechanism: name, secondFactor: secondFactor === "given", at: Date.now() };
+    return await this.#talk.entrance.authentication.identify(finding, name, exchange);
   }
 
   /** What goes wrong in a mechanism proves nothing about anybody. */
