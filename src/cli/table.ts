@@ -12,11 +12,25 @@ import { forward } from "./forward.ts";
 import { invite } from "./invite.ts";
 import { list } from "./list.ts";
 import { login, logout } from "./login.ts";
+import { pamHelper } from "./pam-helper.ts";
 import { serve } from "./serve.ts";
 import { user } from "./user.ts";
 import type { Verb } from "./verb.ts";
 
-const VERBS: readonly Verb[] = [demo, serve, check, user, invite, list, connect, forward, login, logout, completion];
+const VERBS: readonly Verb[] = [
+  demo,
+  serve,
+  check,
+  user,
+  invite,
+  pamHelper,
+  list,
+  connect,
+  forward,
+  login,
+  logout,
+  completion,
+];
 
 /** Builds the table; `ended` is told the exit status of the verb that ran. */
 export function commandTable(ended: (status: number) => void): Command {

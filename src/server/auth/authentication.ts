@@ -15,6 +15,8 @@ import { CertificateMechanism, findingOf } from "./cert.ts";
 import { InviteMechanism } from "./invites.ts";
 import { keyFiles } from "./key-files.ts";
 import type { Exchange, Finding, Identity, Mechanism, MechanismName } from "./mechanism.ts";
+import { PamPasswords } from "./pam.ts";
+import { socketProblem } from "./pam-socket.ts";
 import type { PasswordSource } from "./password-source.ts";
 import { PubkeyMechanism } from "./pubkey.ts";
 import { SecondFactor } from "./second-factor.ts";
@@ -58,7 +60,7 @@ export async function buildAuthentication(
           keysOf: keyFiles(auth.pubkey.authorizedKeys, { log: (reason) => log.warn({ reason }, "keys do not count") }),
         };
   const userCa = auth.pubkey.userCa === undefined ? {} : { userCa: await authoritiesIn(auth.pubkey.userCa) };
-  const passwords: PasswordSource | undefined = undefined;
+  const passwords = await systemPasswords(auth.up, log);
   const users = await openUsers({ file: resolve(state, auth.up.store ?? USERS_FILE), log });
   const mechanisms: readonly Mechanism[] = [
     new PubkeyMechanism({
@@ -78,6 +80,20 @@ export async function buildAuthentication(
   const isKey = (line: string): boolean => parsePublicKeyLine(line) !== undefined;
   offered.set("invite", new InviteMechanism({ store: users, log, isKey }));
   return new Ways(auth, roles, users, offered, log);
+}
+
+/** The operating system's passwords, where they are configured. */
+async function systemPasswords({ pam, helper }: AuthSettings["up"], log: Log): Promise<PasswordSource | undefined> {
+  if (pam === undefined) return undefined;
+  if (helper === undefined) {
+    if (process.geteuid?.() === 0) return new PamPasswords({ service: pam, log });
+    const why = "the server is not root; name the socket of `fived pam-helper` in auth.up.helper";
+    throw new FivedError("CONFIGURATION_BAD", `Cannot ask PAM: ${why}`);
+  }
+  // The helper may come later, and may come and go: each attempt looks for it anew.
+  const reason = await socketProblem(helper);
+  if (reason !== undefined) log.warn({ file: helper, reason }, "the helper that asks PAM is not there");
+  return new PamPasswords({ service: pam, helper, log });
 }
 
 async function authoritiesIn(file: string) {

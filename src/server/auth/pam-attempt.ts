@@ -1,6 +1,6 @@
 /**
- * The program that asks PAM about one person, and ends: `node pam-attempt.js SERVICE [FOLDER]`, run as root, the server or its helper on file
- * descriptor 3 (`pam-protocol.ts`). All that is native happens here: a module that hangs, leaks or crashes takes nothing else along, and
+ * The program that asks PAM about one person, and ends: `node pam-attempt.js SERVICE [FOLDER]`, run as root, with the server or its helper on
+ * file descriptor 3 (`pam-protocol.ts`) and the service's file in FOLDER where that is not `/etc/pam.d`. All that is native happens here: a module that hangs, leaks or crashes takes nothing else along, and
  * whoever started this kills it when it has been silent for too long (abuse cases A06, A08).
  *
  * PAM calls back in the middle of `pam_authenticate`, and expects its answers there and then. So this process does nothing else, and reads
@@ -31,15 +31,27 @@ const Pam = {
   errorMessage: 3,
   textInfo: 4,
   itemUser: 2,
+  itemTerminal: 3,
   itemRemoteHost: 4,
+  itemFailDelay: 10,
   /** PAM_DISALLOW_NULL_AUTHTOK: who has no password cannot sign in with none. */
   disallowNull: 1,
   /** PAM_MAX_NUM_MSG. */
   messagesMax: 32,
 } as const;
 
-/** `prctl` option PR_SET_DUMPABLE: no core of this process, which has seen passwords, and nobody may trace it. */
-const PR_SET_DUMPABLE = 4;
+/** Options of `prctl`. */
+const Prctl = {
+  /** A signal for the end of whoever started this: nobody is left then to end an attempt that hangs. */
+  parentDeathSignal: 1,
+  /** 0: no core of this process, which has seen passwords, and nobody may trace it. */
+  dumpable: 4,
+} as const;
+const SIGKILL = 9;
+/** A directory that does not say somebody's groups within this time, in milliseconds, says none. */
+const GROUPS_MS_MAX = 5_000;
+/** What modules that ask for a terminal are told, as sshd tells them `ssh`. */
+const TERMINAL = "fived";
 
 await main();
 
@@ -47,6 +59,7 @@ async function main(): Promise<void> {
   const [service = "", folder] = process.argv.slice(2);
   try {
     const pam = await load();
+    say({ type: "ready" });
     const request = parseRequest(readFrame());
     if (request === undefined) throw new Error("the request cannot be read");
     say(pam.ask(service, folder, request));
@@ -60,12 +73,15 @@ async function load() {
   const { default: koffi } = await import("koffi").catch((cause: unknown) => {
     throw new Error("the package koffi, an optional dependency, is not installed", { cause });
   });
-  const libc = koffi.load("libc.so.6");
+  const libc = koffi.load(null); // what Node itself is linked with, whichever it is
+  const prctl = libc.func("int prctl(int option, unsigned long value)");
+  prctl(Prctl.dumpable, 0);
+  prctl(Prctl.parentDeathSignal, SIGKILL);
   const libpam = koffi.load("libpam.so.0");
-  libc.func("int prctl(int option, unsigned long value)")(PR_SET_DUMPABLE, 0);
   const calloc: (count: number, bytes: number) => bigint | null = libc.func("void *calloc(size_t count, size_t bytes)");
   const strnlen: (text: bigint, max: number) => number = libc.func("size_t strnlen(void *text, size_t max)");
   koffi.proto("int Conversation(int count, void **messages, void **responses, void *data)");
+  koffi.proto("void FailDelay(int status, unsigned int microseconds, void *data)");
   koffi.struct("Conv", { conversation: "Conversation *", data: "void *" });
   const message = koffi.struct("Message", { style: "int", text: "void *" });
   const response = koffi.struct("Response", { answer: "void *", code: "int" });
@@ -74,6 +90,7 @@ async function load() {
     "int pam_start_confdir(const char *service, const char *user, Conv *conv, const char *folder, _Out_ void **handle)",
   );
   const setItem = libpam.func("int pam_set_item(void *handle, int item, const char *value)");
+  const setFailDelay = libpam.func("pam_set_item", "int", ["void *", "int", "FailDelay *"]);
   const getItem = libpam.func("int pam_get_item(void *handle, int item, _Out_ const char **value)");
   const authenticate = libpam.func("int pam_authenticate(void *handle, int flags)");
   const accountMayBeUsed = libpam.func("int pam_acct_mgmt(void *handle, int flags)");
@@ -100,7 +117,7 @@ async function load() {
   }
 
   /** PAM's questions, one or several at once. */
-  function converse(count: number, messages: bigint, responses: bigint): number {
+  function converse(count: number, messages: bigint, responses: bigint | null): number {
     try {
       if (count < 1 || count > Pam.messagesMax) return Pam.conversationError;
       const answers = allocated(count, koffi.sizeof(response));
@@ -124,7 +141,8 @@ async function load() {
             return Pam.conversationError;
         }
       }
-      koffi.encode(responses, "void *", answers);
+      // A module that only tells something may have no use for responses.
+      if (responses !== null) koffi.encode(responses, "void *", answers);
       return Pam.success;
     } catch {
       process.exit(1); // the server has left: nobody answers any more, and nobody wants to know
@@ -140,7 +158,14 @@ async function load() {
         folder === undefined ? start(service, user, conv, handles) : startIn(service, user, conv, folder, handles);
       const [handle] = handles;
       if (started !== Pam.success || handle === null) throw new Error(`pam_start fails: ${textOf(handle, started)}`);
+      setItem(handle, Pam.itemTerminal, TERMINAL);
       if (address !== undefined) setItem(handle, Pam.itemRemoteHost, address);
+      // Whoever started this keeps refusals waiting, and all alike (abuse case A05): waiting here as well would keep a process for it.
+      setFailDelay(
+        handle,
+        Pam.itemFailDelay,
+        koffi.register(() => {}, "FailDelay *"),
+      );
       let status: number = authenticate(handle, Pam.disallowNull);
       if (status === Pam.success) status = accountMayBeUsed(handle, Pam.disallowNull);
       const why = short(String(textOf(handle, status)));
@@ -156,10 +181,14 @@ async function load() {
 
 /** Names of the groups the system counts somebody to; none for somebody whom only PAM knows. */
 function groupsOf(user: string): readonly string[] {
+  if (/^\d+$/.test(user)) return []; // `id` would take it for the number of somebody else
   try {
-    const options = { env: { PATH: "/usr/bin:/bin" }, timeout: 5_000, stdio: ["ignore", "pipe", "ignore"] } as const;
-    const named = execFileSync("id", ["--groups", "--name", "--zero", "--", user], options).toString("utf8");
-    return named
+    return execFileSync("id", ["--groups", "--name", "--zero", "--", user], {
+      env: { PATH: "/usr/bin:/bin" },
+      encoding: "utf8",
+      timeout: GROUPS_MS_MAX,
+      stdio: ["ignore", "pipe", "ignore"],
+    })
       .split("\0")
       .filter((name) => name !== "")
       .slice(0, PAM_GROUPS_MAX);

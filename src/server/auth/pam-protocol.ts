@@ -3,7 +3,7 @@
  *
  * ```
  *   server  ─►  u16 length, octets: who wants to sign in (JSON), then answers, one for each question
- *   process ─►  lines of JSON: questions, things to tell, at last a result or why there is none
+ *   process ─►  lines of JSON: that it is ready, questions, things to tell, at last a result or why there is none
  * ```
  *
  * Answers are octets and no JSON, so that no password ever is a string. Neither end believes the other beyond these bounds (abuse case A08).
@@ -18,6 +18,8 @@ export interface PamRequest {
 
 /** What PAM wants to have said, or what it has found. */
 export type PamMessage =
+  /** PAM is at hand; always the first. */
+  | { readonly type: "ready" }
   | { readonly type: "ask"; readonly text: string; readonly shown: boolean }
   | { readonly type: "tell"; readonly text: string }
   /** Somebody, with the groups that the system knows of him. */
@@ -45,8 +47,8 @@ export function printMessage(message: PamMessage): Uint8Array {
   return Buffer.from(`${JSON.stringify(message)}\n`);
 }
 
-/** A request or an answer as it travels; the copy is the caller's to wipe. */
-export function frame(octets: Uint8Array): Uint8Array {
+/** A request or an answer as it travels; the copy is the caller's to wipe. Throws a `RangeError` above {@link PAM_ANSWER_BYTES_MAX}. */
+export function printFrame(octets: Uint8Array): Uint8Array {
   if (octets.length > PAM_ANSWER_BYTES_MAX) throw new RangeError(`Cannot say ${octets.length} octets to PAM`);
   const framed = Buffer.alloc(2 + octets.length);
   framed.writeUInt16BE(octets.length);
@@ -56,7 +58,7 @@ export function frame(octets: Uint8Array): Uint8Array {
 
 /** A request as it travels. */
 export function printRequest(request: PamRequest): Uint8Array {
-  return frame(Buffer.from(JSON.stringify(request)));
+  return printFrame(Buffer.from(JSON.stringify(request)));
 }
 
 /** Reads a request; undefined for what is none. */
@@ -64,9 +66,43 @@ export function parseRequest(octets: Uint8Array): PamRequest | undefined {
   const value = parsed(Buffer.from(octets).toString("utf8"));
   if (value === undefined) return undefined;
   const { user, address } = value;
-  if (!isName(user) || !(address === undefined || (typeof address === "string" && /^[0-9A-Fa-f:.]{1,45}$/.test(address))))
+  if (
+    !isName(user) ||
+    !(address === undefined || (typeof address === "string" && /^[0-9A-Fa-f:.]{1,45}$/.test(address)))
+  )
     return undefined;
   return address === undefined ? { user } : { user, address };
+}
+
+/** Cuts what a server says into requests and answers, in any segmentation. */
+export class PamFrameReader {
+  #held: Buffer = Buffer.alloc(0);
+  #failed = false;
+
+  /** Adds octets, which are copied; wipes what it held before. */
+  push(chunk: Uint8Array): void {
+    if (this.#failed) return;
+    const held = Buffer.concat([this.#held, chunk]);
+    this.#held.fill(0);
+    this.#held = held;
+  }
+
+  /** The next frame, which is the caller's to wipe; undefined when it has not come whole, "garbage" for one too long, and for ever after. */
+  next(): Uint8Array | "garbage" | undefined {
+    if (!this.#failed && this.#held.length < 2) return undefined;
+    const length = this.#failed ? 0 : this.#held.readUInt16BE();
+    if (this.#failed || length > PAM_ANSWER_BYTES_MAX) {
+      this.#held.fill(0);
+      this.#failed = true;
+      return "garbage";
+    }
+    if (this.#held.length < 2 + length) return undefined;
+    const octets = Uint8Array.from(this.#held.subarray(2, 2 + length));
+    const rest = Buffer.from(this.#held.subarray(2 + length));
+    this.#held.fill(0);
+    this.#held = rest;
+    return octets;
+  }
 }
 
 /** Cuts what a process says into messages, in any segmentation. */
@@ -96,6 +132,8 @@ function messageOf(line: string): PamMessage | undefined {
   if (value === undefined) return undefined;
   const { type, text, shown, user, groups, why } = value;
   switch (type) {
+    case "ready":
+      return { type };
     case "ask":
       return isText(text) && typeof shown === "boolean" ? { type, text, shown } : undefined;
     case "tell":
