@@ -77,7 +77,8 @@ async function load() {
   const prctl = libc.func("int prctl(int option, unsigned long value)");
   prctl(Prctl.dumpable, 0);
   prctl(Prctl.parentDeathSignal, SIGKILL);
-  const libpam = koffi.load("libpam.so.0");
+  // Global, as if we were linked with it: some modules are not, and rely on that.
+  const libpam = koffi.load("libpam.so.0", { global: true });
   const calloc: (count: number, bytes: number) => bigint | null = libc.func("void *calloc(size_t count, size_t bytes)");
   const strnlen: (text: bigint, max: number) => number = libc.func("size_t strnlen(void *text, size_t max)");
   koffi.proto("int Conversation(int count, void **messages, void **responses, void *data)");

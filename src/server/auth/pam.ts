@@ -45,6 +45,8 @@ export interface PamOptions extends PamService {
   readonly log: Log;
   /** A PAM that says nothing for so long hangs; {@link PAM_SILENT_MS_MAX} unless said otherwise. */
   readonly silentMs?: number;
+  /** How long after the last answer a refusal comes; {@link REFUSAL_MS} unless said otherwise. */
+  readonly refusalMs?: number;
 }
 
 /** What PAM found, or why it found nobody. */
@@ -70,8 +72,9 @@ export class PamPasswords implements PasswordSource {
     });
     if (dialogue.signal.aborted) throw new FivedError("ABORTED", "Cannot go on with AUTH: the peer is gone");
     const finding = this.#judge(name, outcome);
+    const { refusalMs = REFUSAL_MS } = this.#options;
     if (finding === undefined)
-      await pause(Math.max(0, answeredAt + REFUSAL_MS - performance.now()), undefined, dialogue);
+      await pause(Math.max(0, answeredAt + refusalMs - performance.now()), undefined, dialogue);
     return finding;
   }
 
