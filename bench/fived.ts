@@ -34,6 +34,8 @@ export interface ServerOptions {
   readonly services: Readonly<Record<string, ServiceEntry>>;
   readonly env: Readonly<Record<string, string>>;
   readonly signal: AbortSignal;
+  /** What else its configuration says. */
+  readonly more?: Readonly<Record<string, unknown>>;
   /** Arguments for node itself. */
   readonly nodeArgs?: readonly string[];
 }
@@ -44,11 +46,10 @@ export async function startServer(folder: string, options: ServerOptions): Promi
   const file = join(folder, "fived.yaml");
   await writeFile(
     file,
-    stringify({
-      listen: [`tcp://127.0.0.1:${port}`],
-      limits: LIMITS,
-      services: options.services,
-    }),
+    stringify(
+      { listen: [`tcp://127.0.0.1:${port}`], limits: LIMITS, services: options.services, ...options.more },
+      { aliasDuplicateObjects: false }, // looking up ten thousand aliases takes minutes
+    ),
   );
   const process = await start(
     RUNTIME,

@@ -71,6 +71,20 @@ export async function start(command: string, args: readonly string[], options: S
   };
 }
 
+/** Processor time of these processes so far, user and system, in seconds; the kernel counts it in ticks of 10 ms. */
+export function cpuSecondsOf(pids: readonly number[]): number {
+  let ticks = 0;
+  for (const pid of pids) {
+    const text = readFileSync(`/proc/${pid}/stat`, "utf8");
+    const [user = "0", system = "0"] = text
+      .slice(text.lastIndexOf(")") + 2)
+      .split(" ")
+      .slice(11, 13);
+    ticks += Number(user) + Number(system);
+  }
+  return ticks / 100;
+}
+
 /** Bytes of memory a process holds: `Rss` all its pages, `Pss` of a page that several share its part. */
 export function memoryOf(pid: number, figure: "Rss" | "Pss"): number {
   const text = readFileSync(`/proc/${pid}/smaps_rollup`, "utf8");

@@ -7,6 +7,7 @@ import { mkdir, mkdtemp, readFile, rm, writeFile } from "node:fs/promises";
 import { availableParallelism, cpus, loadavg, release, tmpdir, totalmem } from "node:os";
 import { join } from "node:path";
 import { parseArgs } from "node:util";
+import { access } from "./access.ts";
 import { type IdleSample, idle } from "./idle.ts";
 import { type BackEnds, bulk, echo, Load, type Sample, streams, type Tunnel, untilQuiet } from "./measure.ts";
 import { PEERS, type Peer } from "./peers.ts";
@@ -20,6 +21,7 @@ const USAGE = `Usage: npm run bench -- [options]
   --rounds N       how often everything is measured, in turns     (3)
   --size SIZE      bytes of one bulk transfer: 500MB, 2GB         (2GB)
   --quick          one round, 200MB, shorter all through: is it in order?
+  --access         instead of all this: what LIST and a stream cost with 10,000 services and users, and policies
   --soak MINUTES   instead of all this: load on fived, and its memory over time
   --out FOLDER     where the report goes                          (bench/results)
 `;
@@ -38,6 +40,7 @@ interface Plan {
   readonly sessions: number;
   readonly idleStreams: number;
   readonly cycles: number;
+  readonly access: boolean;
   readonly soakMinutes: number;
   readonly out: string;
 }
@@ -78,6 +81,13 @@ async function main(plan: Plan): Promise<void> {
   await using stack = new AsyncDisposableStack();
   const folder = await mkdtemp(join(tmpdir(), "fived-bench-"));
   stack.defer(() => rm(folder, { recursive: true, force: true }));
+  if (plan.access) {
+    const page = await access(folder, signal);
+    await mkdir(plan.out, { recursive: true });
+    await writeFile(join(plan.out, "access.md"), page);
+    process.stdout.write(`${page}\nWritten to ${plan.out}/access.md\n`);
+    return;
+  }
   const busy = loadavg()[0] ?? 0;
   const load = await Load.compile(folder, signal);
   const backEnds = stack.use(await load.serve());
@@ -305,6 +315,7 @@ function readPlan(args: readonly string[]): Plan | undefined {
       rounds: { type: "string" },
       size: { type: "string" },
       quick: { type: "boolean", default: false },
+      access: { type: "boolean", default: false },
       soak: { type: "string", default: "0" },
       out: { type: "string", default: join(import.meta.dirname, "results") },
       help: { type: "boolean", short: "h", default: false },
@@ -323,6 +334,7 @@ function readPlan(args: readonly string[]): Plan | undefined {
     // Not fewer in a quick run: V8 grows in steps, and a step shared by few streams looks like theirs.
     idleStreams: 2000,
     cycles: quick ? 4 : 10,
+    access: values.access,
     soakMinutes: Number(values.soak),
     out: values.out,
   };

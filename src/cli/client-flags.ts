@@ -8,9 +8,9 @@ import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { type Command, InvalidArgumentError } from "commander";
-import type { Address, AuthOptions, ClientMechanism, ConnectOptions, Logins } from "../client/index.ts";
+import type { Address, AuthOptions, ClientMechanism, ConnectOptions, Logins, SshKeysOptions } from "../client/index.ts";
 import { FivedError } from "../io/index.ts";
-import { asker, questioner } from "./ask.ts";
+import { asker, type Questioner, questioner } from "./ask.ts";
 import { clientStateFolder, configurationFolder, expanded } from "./folders.ts";
 
 /** What commander makes of these flags. */
@@ -22,7 +22,10 @@ export interface ClientFlags {
 }
 
 /** What `-o` can choose. */
-interface Chosen extends Omit<ConnectOptions, "auth"> {
+interface Chosen extends Omit<ConnectOptions, "auth" | "certificate"> {
+  readonly certificateFile: string;
+  /** In the same file as the certificate where it is left out. */
+  readonly certificateKeyFile: string;
   readonly user: string;
   readonly identityFile: string;
   readonly identitiesOnly: boolean;
@@ -54,8 +57,9 @@ export function withClientFlags(command: Command): Command {
  * @param always sign in, as the user of this computer where nobody else was named
  */
 export async function connectOptions(flags: ClientFlags, address: Address, always?: "always"): Promise<ConnectOptions> {
-  const { user, identityFile, identitiesOnly: _, mechanisms, batch, ...o } = flags.o ?? {};
-  const named = [...(flags.i ?? []), ...(identityFile === undefined ? [] : [identityFile])].map(expanded);
+  const { user, identityFile, identitiesOnly, mechanisms, batch, certificateFile, certificateKeyFile, ...o } =
+    flags.o ?? {};
+  const named = [...(flags.i ?? []), ...(identityFile === undefined ? [] : [identityFile])].map(absolute);
   for (const file of named) mustBeReadable(file);
   const ask = batch === true ? undefined : asker();
   const options: ConnectOptions = {
@@ -63,24 +67,50 @@ export async function connectOptions(flags: ClientFlags, address: Address, alway
     strictHostKeyChecking: "ask",
     ...(ask === undefined ? {} : { ask }),
     log: (line) => void process.stderr.write(`fived: ${line}\n`),
+    ...(certificateFile === undefined
+      ? {}
+      : { certificate: { certificate: certificateFile, key: certificateKeyFile ?? certificateFile } }),
     ...o,
   };
-  const { pinName } = await import("../client/index.ts");
+  const { pinName, signerOf, sshKeys } = await import("../client/index.ts");
   const logins = await clientLogins();
   const known = await logins.find(pinName(address));
   const local = always === undefined ? undefined : os.userInfo().username;
   const who = flags.l ?? user ?? address.user ?? known.user ?? local;
   if (who === undefined) return options;
   const password = batch === true ? undefined : questioner();
+  const kept = known.ways.get(who)?.keyFile;
+  const keys = await keysOptions({
+    identityFiles: named.length > 0 || kept === undefined ? named : [kept],
+    ...(identitiesOnly === undefined ? {} : { identitiesOnly }),
+    ...(password === undefined ? {} : { passphrase: passphraseBy(password) }),
+    ...(flags.verbose === true ? { log: (line: string) => options.log?.(line) } : {}),
+  });
   const auth: AuthOptions = {
     user: who,
     logins,
     ...(mechanisms === undefined ? {} : { mechanisms }),
     ...(password === undefined ? {} : { password, passwordTries: process.env["FIVED_ASKPASS"] ? 1 : PASSWORD_TRIES }),
     ...(always === undefined ? {} : { careful: true }),
-    // KEYS
+    signers: async () => (await sshKeys(keys)).map((key) => signerOf(key, keys)),
   };
   return { ...options, auth };
+}
+
+/** Where ssh has a person's keys, and what else is asked of them. */
+export async function keysOptions(options: Omit<SshKeysOptions, "agent" | "folder">): Promise<SshKeysOptions> {
+  const { agentSocket } = await import("../client/index.ts");
+  return { ...options, agent: agentSocket(process.env), folder: path.join(os.homedir(), ".ssh") };
+}
+
+/** Asks for the passphrases of key files. */
+export function passphraseBy(ask: Questioner): (file: string) => Promise<Uint8Array> {
+  return (file) => ask(`Enter passphrase for ${file}: `, false);
+}
+
+/** A file that was named, wherever it is used from later. */
+export function absolute(file: string): string {
+  return path.resolve(expanded(file));
 }
 
 /** Where this person has signed in. */
@@ -126,6 +156,14 @@ const OPTIONS: Readonly<Record<string, Option>> = {
     usage: "CaFile=FILE",
     read: (value) => (value === "" ? undefined : { ca: expanded(value) }),
   },
+  tlscertificate: {
+    usage: "TlsCertificate=FILE",
+    read: (value) => (value === "" ? undefined : { certificateFile: absolute(value) }),
+  },
+  tlskey: {
+    usage: "TlsKey=FILE",
+    read: (value) => (value === "" ? undefined : { certificateKeyFile: absolute(value) }),
+  },
   user: {
     usage: "User=NAME",
     read: (value) => (value === "" ? undefined : { user: value }),
@@ -139,7 +177,7 @@ const OPTIONS: Readonly<Record<string, Option>> = {
     read: (value) => (value === "yes" || value === "no" ? { identitiesOnly: value === "yes" } : undefined),
   },
   preferredauthentications: {
-    usage: "PreferredAuthentications=pubkey,up",
+    usage: "PreferredAuthentications=cert,pubkey,up",
     read(value) {
       const mechanisms = value.split(",").flatMap((word) => MECHANISMS.get(word.trim().toLowerCase()) ?? []);
       return mechanisms.length === value.split(",").length ? { mechanisms } : undefined;
@@ -153,6 +191,7 @@ const OPTIONS: Readonly<Record<string, Option>> = {
 
 /** Our words, and those that ssh has for the same. */
 const MECHANISMS: ReadonlyMap<string, ClientMechanism> = new Map([
+  ["cert", "cert"],
   ["pubkey", "pubkey"],
   ["publickey", "pubkey"],
   ["up", "up"],
@@ -177,10 +216,12 @@ function readOption(text: string, before: Partial<Chosen> = {}): Partial<Chosen>
   return { ...read, ...before };
 }
 
+/** Of a key that an agent holds, the file with its public half will do. */
 function mustBeReadable(file: string): void {
   try {
     fs.accessSync(file, fs.constants.R_OK);
   } catch (cause) {
+    if (fs.existsSync(`${file}.pub`)) return;
     throw new FivedError(
       "STATE_UNUSABLE",
       `Cannot use the key file ${file}: it is missing or not readable; name another with -i`,

@@ -10,6 +10,7 @@ import { connect } from "./connect.ts";
 import { demo } from "./demo.ts";
 import { forward } from "./forward.ts";
 import { invite } from "./invite.ts";
+import { join } from "./join.ts";
 import { list } from "./list.ts";
 import { login, logout } from "./login.ts";
 import { pamHelper } from "./pam-helper.ts";
@@ -18,17 +19,8 @@ import { user } from "./user.ts";
 import type { Verb } from "./verb.ts";
 
 const VERBS: readonly Verb[] = [
-  demo,
-  serve,
-  check,
-  user,
-  invite,
-  pamHelper,
-  list,
-  connect,
-  forward,
-  login,
-  logout,
+  ...[demo, serve, check, user, invite, pamHelper],
+  ...[list, connect, forward, join, login, logout],
   completion,
 ];
 

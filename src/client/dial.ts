@@ -11,7 +11,7 @@ import { FivedError } from "../io/index.ts";
 import { type Address, parseAddress, printAddress } from "./address.ts";
 import type { AuthOptions } from "./auth/options.ts";
 import { knownHosts } from "./known-hosts.ts";
-import { HANDSHAKE_TIMEOUT_MS, secure, secureInBand } from "./tls.ts";
+import { type CertificateFiles, HANDSHAKE_TIMEOUT_MS, secure, secureInBand } from "./tls.ts";
 import { type Grounds, type HostKeyChecking, type Trust, trustWith } from "./trust.ts";
 
 /** How to reach a session server, and whom to trust. */
@@ -28,6 +28,8 @@ export interface ConnectOptions {
   readonly pipeline?: boolean;
   /** PEM file of further certification authorities. */
   readonly ca?: string;
+  /** PEM files of a client certificate, with what leads to its authority, and of its key, for a server that asks for one. */
+  readonly certificate?: CertificateFiles;
   readonly signal?: AbortSignal;
   /** Time for name, connection and handshake together, without the user's time for an answer; {@link HANDSHAKE_TIMEOUT_MS} if left out. */
   readonly connectTimeoutMs?: number;
@@ -63,6 +65,7 @@ export async function dial(address: Address, options: ConnectOptions): Promise<D
     address,
     trust: trustOf(options),
     ...(options.ca === undefined ? {} : { ca: options.ca }),
+    ...(options.certificate === undefined ? {} : { certificate: options.certificate }),
     ...(options.signal === undefined ? {} : { signal: options.signal }),
     ...(options.connectTimeoutMs === undefined ? {} : { timeoutMs: options.connectTimeoutMs }),
   });

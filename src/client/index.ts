@@ -4,6 +4,7 @@
  */
 export { type Address, parseAddress, printAddress } from "./address.ts";
 export { agentSocket } from "./auth/agent.ts";
+export { makeKeyIfMissing, redeemInvite } from "./auth/invited.ts";
 export { type SshKey, type SshKeysOptions, signerOf, sshKeys } from "./auth/keys.ts";
 export { type Logins, loginsIn, loginsInMemory, type ServerLogins, type Way } from "./auth/logins.ts";
 export { type AuthOptions, CLIENT_MECHANISMS, type ClientMechanism } from "./auth/options.ts";

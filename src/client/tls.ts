@@ -6,7 +6,7 @@
  *     dial ─► [TLS ─► + SUCCESS] ─► handshake ─► ALPN ─► key, PKI ─► trust ─► the caller's
  * @module
  */
-import { X509Certificate } from "node:crypto";
+import { createHash, X509Certificate } from "node:crypto";
 import { once } from "node:events";
 import { readFile } from "node:fs/promises";
 import { connect as connectSocket, Socket } from "node:net";
@@ -38,9 +38,18 @@ export interface SecureOptions {
   readonly trust: Trust;
   /** PEM file of certification authorities besides the system's. */
   readonly ca?: string;
+  /** What to show to a server that asks for it. */
+  readonly certificate?: CertificateFiles;
   readonly signal?: AbortSignal;
   /** {@link HANDSHAKE_TIMEOUT_MS} if left out. */
   readonly timeoutMs?: number;
+}
+
+/** PEM files. */
+export interface CertificateFiles {
+  /** The certificate, and those between it and its authority behind it. */
+  readonly certificate: string;
+  readonly key: string;
 }
 
 /** A trusted server. */
@@ -73,7 +82,7 @@ type Prelude = (socket: Socket, address: Address, limit: AbortSignal) => Promise
 
 async function establish(target: Target, options: SecureOptions, prelude: Prelude): Promise<Secured> {
   const { address, trust, signal } = options;
-  const context = await contextWith(options.ca).catch((error: unknown) => {
+  const context = await contextWith(options).catch((error: unknown) => {
     if (target instanceof Socket) target.destroy();
     throw error;
   });
@@ -216,16 +225,38 @@ const CONTEXT_OPTIONS = {
   ciphers: "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256",
 } as const;
 
-/** The last context made, by the text of its CA file: reading a hundred certificates takes 17 ms, and one process uses one such file. */
-let made: { readonly pem: string | undefined; readonly context: SecureContext } | undefined;
+/** The last context made, by a digest of what its files hold: reading a hundred certificates takes 17 ms, and one process uses the same files. */
+let made: { readonly of: string; readonly context: SecureContext } | undefined;
 
-async function contextWith(file: string | undefined): Promise<SecureContext> {
-  const pem = file === undefined ? undefined : await readAuthorities(file);
-  if (made === undefined || made.pem !== pem) {
-    const ca = pem === undefined ? {} : { ca: [...getCACertificates("default"), pem] };
-    made = { pem, context: createSecureContext({ ...CONTEXT_OPTIONS, ...ca }) };
+async function contextWith({ ca, certificate }: SecureOptions): Promise<SecureContext> {
+  const authorities = ca === undefined ? undefined : await readAuthorities(ca);
+  const shown = certificate === undefined ? undefined : await readCertificate(certificate);
+  const of = createHash("sha256")
+    .update(JSON.stringify([authorities, shown]))
+    .digest("hex");
+  if (made?.of === of) return made.context;
+  const trusted = authorities === undefined ? {} : { ca: [...getCACertificates("default"), authorities] };
+  try {
+    made = { of, context: createSecureContext({ ...CONTEXT_OPTIONS, ...trusted, ...shown }) };
+    return made.context;
+  } catch (cause) {
+    if (certificate === undefined) throw cause;
+    throw unusable(certificate, cause);
   }
-  return made.context;
+}
+
+async function readCertificate(files: CertificateFiles): Promise<{ readonly cert: string; readonly key: string }> {
+  try {
+    const [cert, key] = await Promise.all([readFile(files.certificate, "latin1"), readFile(files.key, "latin1")]);
+    return { cert, key };
+  } catch (cause) {
+    throw unusable(files, cause);
+  }
+}
+
+function unusable({ certificate, key }: CertificateFiles, cause: unknown): FivedError {
+  const message = `Cannot use the certificate ${certificate} with the key ${key}: ${messageOf(cause)}`;
+  return new FivedError("KEY_UNUSABLE", message, { cause });
 }
 
 async function readAuthorities(file: string): Promise<string> {

@@ -36,7 +36,6 @@ export const ERROR_CODES = [
   "USER_EXISTS",
   "USER_BAD",
   "USERS_UNREADABLE",
-  "INVITE_BAD",
   "LISTEN_FAILED",
 ] as const;
 

@@ -139,6 +139,7 @@ export class Conversation implements Receiver, Talk, Directory, Entrance, Use {
   #spoken = false;
   /** When a request has to have been granted; a stream's connection has had one, MULTIPLEX. */
   #grantedBy: number;
+  #hasBegunDialogue = false;
   #settled = false;
   #over = false;
   #deadline: NodeJS.Timeout | undefined;
@@ -521,8 +522,12 @@ export class Conversation implements Receiver, Talk, Directory, Entrance, Use {
     return this.#place.ground === "stream" && this.#host !== this.#place.host;
   }
 
-  get overBy(): number {
-    return Math.min(performance.now() + this.#place.deadlines.betweenLinesMs, this.#grantedBy);
+  beginDialogue(): number {
+    const inTime = performance.now() + this.#place.deadlines.betweenLinesMs;
+    // Somebody who has to look for his password gets the time, once: only so long may a connection wait for its first grant.
+    if (!this.#hasBegunDialogue) this.#grantedBy = Math.max(this.#grantedBy, inTime);
+    this.#hasBegunDialogue = true;
+    return Math.min(inTime, this.#grantedBy);
   }
 
   attempt(): number {

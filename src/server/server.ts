@@ -17,8 +17,9 @@ import { SESSION_LIMITS, type SessionLimits } from "../session/index.ts";
 import { Code, encodeLine } from "../wire/index.ts";
 import { Admission } from "./admission.ts";
 import { type Audit, openAudit } from "./audit.ts";
-import { type Authentication, buildAuthentication } from "./auth/authentication.ts";
+import { type Authentication, type AuthenticationOptions, buildAuthentication } from "./auth/authentication.ts";
 import type { Identity } from "./auth/mechanism.ts";
+import { CodeMemory } from "./auth/second-factor.ts";
 import type { Configuration, ListenSettings } from "./config.ts";
 import { Conversation, type FailedAttempt, type Use } from "./conversation.ts";
 import { EmptyRecords } from "./empty-records.ts";
@@ -64,7 +65,8 @@ export async function serve(
   options: { readonly log?: Log } = {},
 ): Promise<SessionServer> {
   const log = options.log ?? createLog({ level: "info" });
-  const server = new Daemon(configuration, await setUp(configuration, log), log);
+  const codes = new CodeMemory();
+  const server = new Daemon(configuration, await setUp(configuration, { log, codes }), { log, codes });
   try {
     await server.listen(configuration.listen);
   } catch (error) {
@@ -81,9 +83,9 @@ interface SetUp {
   readonly audit: Audit;
 }
 
-async function setUp(configuration: Configuration, log: Log): Promise<SetUp> {
+async function setUp(configuration: Configuration, { log, codes }: AuthenticationOptions): Promise<SetUp> {
   using made = new DisposableStack();
-  const authentication = made.use(await buildAuthentication(configuration, { log }));
+  const authentication = made.use(await buildAuthentication(configuration, { log, codes }));
   const audit = made.use(openAudit(configuration.audit, log));
   const registry = await buildRegistry(configuration, { log });
   made.move(); // nothing has gone wrong: they are the server's to end
@@ -99,6 +101,7 @@ interface Listener {
 
 class Daemon implements SessionServer {
   readonly #log: Log;
+  readonly #codes: CodeMemory;
   readonly #admission: Admission;
   readonly #penalties: Penalties;
   #budget: FrameBudget;
@@ -118,12 +121,17 @@ class Daemon implements SessionServer {
   #listeners: Listener[] = [];
   #reloaded: Promise<void> = Promise.resolve();
 
-  constructor(configuration: Configuration, { registry, authentication, audit }: SetUp, log: Log) {
+  constructor(
+    configuration: Configuration,
+    { registry, authentication, audit }: SetUp,
+    { log, codes }: AuthenticationOptions,
+  ) {
     this.#configuration = configuration;
     this.#registry = registry;
     this.#authentication = authentication;
     this.#audit = audit;
     this.#log = log;
+    this.#codes = codes;
     this.#budget = new FrameBudget(configuration.limits.framesPerSecond);
     this.#admission = new Admission(configuration.limits.unauthenticated);
     this.#penalties = new Penalties(penaltyLimits(configuration));
@@ -150,7 +158,7 @@ class Daemon implements SessionServer {
   }
 
   async #reload(configuration: Configuration): Promise<void> {
-    const made = await setUp(configuration, this.#log);
+    const made = await setUp(configuration, { log: this.#log, codes: this.#codes });
     const before = this.#made;
     const wanted = new Map(configuration.listen.map((settings) => [endpointText(settings.endpoint), settings]));
     const kept = this.#listeners.filter(({ settings }) => wanted.has(endpointText(settings.endpoint)));

@@ -49,13 +49,13 @@ export interface Entrance extends Pick<Exchange, "binding" | "certificate" | "ad
   readonly authentication: Authentication;
   /** A stream at another host than its session's: no place to gain an identity that the session keeps. */
   readonly elsewhere: boolean;
-  /** When the dialogue has to be over, by performance.now(). */
-  readonly overBy: number;
+  /** A dialogue begins; returns when it has to be over, by performance.now(). */
+  beginDialogue(): number;
   /** Counts an attempt of this conversation, or of its session's streams together; returns the how many-th it is. */
   attempt(): number;
   /** Says a text as it is, in UTF-8: no line end is added, and it grants nothing. */
   tell(text: string): void;
-  /** The next line; rejects with ABORTED when the conversation is gone, with TIMEOUT when it has become `overBy`. */
+  /** The next line; rejects with ABORTED when the conversation is gone, with TIMEOUT when the dialogue has taken too long. */
   answer(): Promise<Uint8Array>;
   /** The conversation, and its session, belong to somebody from now on. False if they do already. */
   recognised(identity: Identity): boolean;

@@ -28,7 +28,13 @@ export interface Approach {
   /** Address to come from: another one of 127.0.0.0/8 is another source. */
   readonly from?: string;
   /** TLS from the first octet, with this name in SNI. */
-  readonly tls?: { readonly sni?: string; readonly alpn?: readonly string[] };
+  readonly tls?: {
+    readonly sni?: string;
+    readonly alpn?: readonly string[];
+    /** A client certificate to show, and its key, in PEM. */
+    readonly cert?: string;
+    readonly key?: string;
+  };
 }
 
 /** A connection of an enemy. */
@@ -168,9 +174,9 @@ export class Enemy implements AsyncDisposable {
   }
 }
 
-function secured(socket: Socket, { sni, alpn = ["fived/1"] }: NonNullable<Approach["tls"]>): Socket {
+function secured(socket: Socket, { sni, alpn = ["fived/1"], ...shown }: NonNullable<Approach["tls"]>): Socket {
   const servername = sni === undefined ? {} : { servername: sni };
-  return connectTls({ socket, rejectUnauthorized: false, ALPNProtocols: [...alpn], ...servername });
+  return connectTls({ socket, rejectUnauthorized: false, ALPNProtocols: [...alpn], ...servername, ...shown });
 }
 
 /** A session of an enemy. */

@@ -1,5 +1,5 @@
 /**
- * Group D of the abuse cases: virtual hosts, and lists longer than anybody reads (PROTOCOL §4.1, §4.5). H02 needs AUTH and comes with it;
+ * Group D of the abuse cases: virtual hosts, and lists longer than anybody reads (PROTOCOL §4.1, §4.5). H02 is auth.test.ts's;
  * what one name in a long list costs is oracle.test.ts's.
  * @module
  */

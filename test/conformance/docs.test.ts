@@ -7,7 +7,9 @@ import assert from "node:assert/strict";
 import fs from "node:fs";
 import path from "node:path";
 import test from "node:test";
+import { QUESTIONS_MAX } from "../../src/server/auth/mechanism.ts";
 import { configurationSchema } from "../../src/server/schema.ts";
+import { ATTEMPTS_MAX } from "../../src/server/standing.ts";
 import {
   BUILT_IN_WORDS,
   type BuiltInWord,
@@ -364,13 +366,13 @@ test("the deadlines of §3.6 are the defaults of the configuration", () => {
       seconds(limits.handshakeMs),
       seconds(limits.stallMs),
       seconds(limits.unauthenticated.timeMs),
-      "120 s", // AUTH arrives with a later release
+      seconds(limits.betweenLinesMs),
     ],
   );
 });
 
 test("the limits of §9.5 are the defaults of sessions and of the configuration", () => {
-  const { anonymous, unauthenticated: door, keepalive } = limits;
+  const { anonymous, unauthenticated: door, keepalive, penalties } = limits;
   const { streams, budgetBytes, windowBytesMax, logWindowBytesMax, stallMs, streamStallMs } = SESSION_LIMITS;
   const shares = [anonymous.streams, anonymous.budgetBytes];
   assert.deepEqual(shares, [ANONYMOUS_LIMITS.streams, ANONYMOUS_LIMITS.budgetBytes]);
@@ -382,10 +384,16 @@ test("the limits of §9.5 are the defaults of sessions and of the configuration"
       .join("; "),
     "a connection without a granted request": seconds(door.timeMs),
     "such connections: in all; of one source (/32, /56)": `early drop ${door.start}:${door.rate}:${door.full} (start:percent:full); ${door.perSource}`,
-    "penalty for a source: each failed AUTH or ATTACH; refused from; at most": nothing,
+    "penalty for a source: each failed AUTH or ATTACH; refused from; at most": [
+      penalties.authFailureMs,
+      penalties.minMs,
+      penalties.maxMs,
+    ]
+      .map(seconds)
+      .join("; "),
     "answers of a conversation that wait": "64 KiB",
     "connecting to a back end": `${seconds(limits.connectMs)}; ${limits.pendingOpens} waiting in a session`,
-    "AUTH: attempts; questions; a back end's answer": nothing,
+    "AUTH: attempts; questions; a back end's answer": `${ATTEMPTS_MAX}; ${QUESTIONS_MAX}; 20 s`,
     "streams of the peer; of nobody": `${streams}; ${anonymous.streams}`,
     "credit outstanding in a session; of nobody; in a stream": `${size(budgetBytes)}; ${size(anonymous.budgetBytes)}; ${size(limits.initialCreditBytes)} growing to ${size(windowBytesMax)}`,
     "log window": `${size(LOG_WINDOW_BYTES)} growing to ${size(logWindowBytesMax)}`,

@@ -76,9 +76,10 @@ test("-l, -o User and the address name the user, in this order, and login withou
   await list(`carol@${server.address}`);
   await list(server.address);
   await mine.fived(["login", server.address, ...flags, "--json"], { env });
-  const [local] = users().slice(-1);
   assert.deepEqual(users().slice(0, 4), ["alice", "bob", "carol", "-"]);
-  assert.equal(local, (await mine.fived(["login", server.address, ...flags], { env }), users().at(-1)));
+  const local = users().at(-1);
+  await mine.fived(["login", server.address, ...flags], { env });
+  assert.equal(users().at(-1), local);
   assert.notEqual(local, "-");
 });
 

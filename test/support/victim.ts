@@ -10,7 +10,9 @@ import path from "node:path";
 import { buffer } from "node:stream/consumers";
 import type { TestContext } from "node:test";
 import { connect, type Session } from "../../src/client/index.ts";
+import { openUsers } from "../../src/server/auth/users.ts";
 import { ownCertificate } from "../../src/server/certificate.ts";
+import { silentLog } from "../../src/server/log.ts";
 import type { Usage } from "./daemon.ts";
 import { eventually, within } from "./deadline.ts";
 import { Lab, portOf } from "./lab.ts";
@@ -24,6 +26,8 @@ const ECHO_MS = 2_000;
 const RSS_BYTES_MORE_MAX = 16 * 1024 * 1024;
 /** Echoes until a new process has compiled what it needs and its pools are full. */
 const WARM_UP_ECHOES = 8;
+/** What a password costs a thief is not what is tested. */
+const CHEAP = { memoryKiB: 8, passes: 1, lanes: 1 };
 /** The fellow's own service: attacks leave it alone, as another session's streams. */
 const FELLOW = "fellow";
 
@@ -38,6 +42,10 @@ export interface VictimSettings {
     >
   >;
   readonly roles?: Readonly<Record<string, readonly string[]>>;
+  readonly auth?: Readonly<Record<string, unknown>>;
+  readonly tls?: Readonly<Record<string, string>>;
+  /** People of its user store; passwords cost next to nothing here. */
+  readonly users?: readonly { readonly name: string; readonly password?: string; readonly keys?: readonly string[] }[];
   readonly limits?: Readonly<Record<string, unknown>>;
   /** Command in front of the server's own, such as one that takes something away from it. */
   readonly under?: readonly string[];
@@ -70,13 +78,25 @@ export class Victim {
       await ownCertificate(lab.path(folder), names);
     const echo = await backEnd(t, (socket) => socket.pipe(socket));
     const services = { [FELLOW]: { to: echo }, ...settings.services };
-    const { listen = ["tcp://127.0.0.1:0"], hosts = {}, roles = {}, limits = {} } = settings;
+    const {
+      listen = ["tcp://127.0.0.1:0"],
+      hosts = {},
+      roles = {},
+      auth = {},
+      tls,
+      users = [],
+      limits = {},
+    } = settings;
+    using store = await openUsers({ folder: await lab.makeFolder("server"), log: silentLog, cost: CHEAP });
+    for (const { password, ...user } of users)
+      await store.add({ ...user, ...(password === undefined ? {} : { password: Buffer.from(password) }) });
     const named = Object.entries(hosts).map(([name, host]) => [
       name,
       { ...host, services: openToAnyone(host.services) },
     ]);
     const configuration = {
-      ...{ listen, roles, limits },
+      ...{ listen, roles, auth, limits },
+      ...(tls === undefined ? {} : { tls }),
       services: openToAnyone(services),
       hosts: Object.fromEntries(named),
     };

@@ -25,7 +25,7 @@ import { type Answer, type Asked, refusal } from "../replies.ts";
 import { Conversation } from "./conversation.ts";
 import { AuthExchange, type Step } from "./exchange.ts";
 import { type Logins, loginsInMemory, type Way } from "./logins.ts";
-import { type AuthOptions, CLIENT_MECHANISMS } from "./options.ts";
+import { type AuthOptions, CLIENT_MECHANISMS, type ClientMechanism } from "./options.ts";
 import type { Signer } from "./signer.ts";
 
 /** Refusals that a connection survives; the next one ends it (PROTOCOL §4.6), and so does a wise client first. */
@@ -127,6 +127,13 @@ export async function exchange(
   }
 }
 
+/** What proves who somebody is in one line. */
+interface Proof {
+  readonly mechanism: "pubkey" | "cert";
+  /** The words behind the mechanism; undefined where it cannot be used after all. */
+  words(binding: Uint8Array): Promise<string | undefined>;
+}
+
 /** What this process remembers where nobody said where else. */
 const remembered = loginsInMemory();
 
@@ -160,20 +167,20 @@ class Attempt {
     const way = known.ways.get(this.#user);
     const mechanisms = this.#auth.mechanisms ?? CLIENT_MECHANISMS;
     const signers = mechanisms.includes("pubkey") ? await this.#signers(way?.key) : [];
-    const [first] = signers;
-    if (first !== undefined && this.#isExpected(first, way)) {
-      const ahead = await this.#goAhead(first, way);
+    const proof = this.#expectedProof(way, mechanisms, signers[0]);
+    if (way !== undefined && proof !== undefined) {
+      const ahead = await this.#goAhead(proof, way);
       if (ahead !== undefined) return ahead;
     }
     const refused: string[] = [];
+    const keysBefore = [...known.ways.values()].some(({ mechanism, key }) => key !== undefined || mechanism === "cert");
+    const means: Readonly<Record<ClientMechanism, () => Promise<SignedIn | undefined>>> = {
+      cert: () => this.#withCertificate(refused),
+      pubkey: () => this.#withKeys(signers, refused),
+      up: () => this.#withPassword(keysBefore, refused),
+    };
     for (const mechanism of mechanisms) {
-      const signedIn =
-        mechanism === "pubkey"
-          ? await this.#withKeys(signers, refused)
-          : await this.#withPassword(
-              [...known.ways.values()].some(({ key }) => key !== undefined),
-              refused,
-            );
+      const signedIn = await means[mechanism]();
       if (signedIn !== undefined) return signedIn;
     }
     if (refused.length === 0)
@@ -194,18 +201,27 @@ class Attempt {
     return [...known.slice(0, 1), ...all.filter(({ fingerprint }) => fingerprint !== preferred)];
   }
 
-  #isExpected(signer: Signer, way: Way | undefined): way is Way {
-    if (this.#auth.careful === true || this.#auth.mechanisms?.[0] === "up") return false;
-    return way?.mechanism === "pubkey" && way.ahead && way.key === signer.fingerprint;
+  /** What proves who it is as it did before, without a question; undefined where that is not to be expected. */
+  #expectedProof(
+    way: Way | undefined,
+    mechanisms: readonly ClientMechanism[],
+    signer: Signer | undefined,
+  ): Proof | undefined {
+    if (this.#auth.careful === true || mechanisms[0] === "up" || way?.ahead !== true) return undefined;
+    const { certificate } = this.#options;
+    if (way.mechanism === "cert" && certificate !== undefined && mechanisms.includes("cert"))
+      return { mechanism: "cert", words: async () => this.#user };
+    if (way.mechanism !== "pubkey" || signer === undefined || way.key !== signer.fingerprint) return undefined;
+    return { mechanism: "pubkey", words: (binding) => this.#words(signer, binding, way.host) };
   }
 
   /** Signs for a flight of all; undefined when that would not be safe after all: the connection is then used with care. */
-  async #goAhead(signer: Signer, way: Way): Promise<SignedIn | undefined> {
+  async #goAhead(proof: Proof, way: Way): Promise<SignedIn | undefined> {
     const dialled = await dial(this.#address, this.#options);
     const { socket, grounds, binding } = dialled;
     try {
-      const words =
-        grounds === "pinned" || grounds === "pki" ? await this.#words(signer, needed(binding), way.host) : undefined;
+      const isKnown = grounds === "pinned" || grounds === "pki";
+      const words = isKnown ? await proof.words(needed(binding)) : undefined;
       if (words === undefined) {
         socket.destroy();
         return undefined;
@@ -213,7 +229,7 @@ class Attempt {
       const { promise, resolve, reject } = Promise.withResolvers<string>();
       promise.catch(() => {}); // whoever wants to know asks; the streams are told anyway
       const name = hostLine(this.#address);
-      const lines = new AuthExchange("pubkey");
+      const lines = new AuthExchange(proof.mechanism);
       const hear = (line: string): Answer | { type: "more" } => {
         const step = lines.read(line);
         if (step.type === "more" || step.type === "tell") return { type: "more" };
@@ -229,7 +245,7 @@ class Attempt {
       };
       const ahead: Asked[] = [
         ...(name === undefined ? [] : [{ text: `HOST ${name}`, mayBeUnknown: true as const }]),
-        { text: `AUTH pubkey ${words}`, hear },
+        { text: `AUTH ${proof.mechanism} ${words}`, hear },
       ];
       return { dialled, ahead, identity: promise };
     } catch (error) {
@@ -243,7 +259,7 @@ class Attempt {
     const again = "nothing was handed on; run it again, and every key is tried with care";
     switch (step.type) {
       case "refused":
-        return this.#refused(step.code, `the server refuses the key that it took before; ${again}`);
+        return this.#refused(step.code, `the server refuses what it took before; ${again}`);
       case "ask":
         return this.#refused(403, `the server asks "${step.question}" now, which it did not before; ${again}`);
       default:
@@ -269,7 +285,13 @@ class Attempt {
         );
         if (outcome.type === "identity") {
           const { questions, identity } = outcome;
-          const way = { mechanism: "pubkey", key: signer.fingerprint, host, ahead: questions === 0 } as const;
+          const way = {
+            mechanism: "pubkey",
+            key: signer.fingerprint,
+            ...(signer.file === undefined ? {} : { keyFile: signer.file }),
+            host,
+            ahead: questions === 0,
+          } as const;
           return await this.#done(conversation, identity, way);
         }
         this.#count(outcome);
@@ -280,6 +302,22 @@ class Attempt {
     const left = signers.length - KEYS_MAX;
     if (left > 0)
       this.#options.log?.(`${left} more keys were not tried: say which one to use with -i and -o IdentitiesOnly=yes`);
+    return undefined;
+  }
+
+  /** The certificate of the handshake: what it proves is bound to no host. */
+  async #withCertificate(refused: string[]): Promise<SignedIn | undefined> {
+    if (this.#options.certificate === undefined) return undefined;
+    const { conversation, hosts } = await this.#open();
+    const answer: Answering = (question, shown) => this.#answer(conversation, question, shown);
+    const outcome = await exchange(conversation, `AUTH cert ${this.#user}`, answer, this.#options);
+    if (outcome.type === "identity") {
+      const { questions, identity } = outcome;
+      const way = { mechanism: "cert", host: hosts[0] ?? "", ahead: questions === 0 } as const;
+      return await this.#done(conversation, identity, way);
+    }
+    this.#count(outcome);
+    refused.push("the certificate");
     return undefined;
   }
 

@@ -85,13 +85,14 @@ export async function sshKeys(options: SshKeysOptions): Promise<readonly SshKey[
 }
 
 /** The key as what signs for a person who signs in: its words, and the lines of its certificate where the server asks for them. */
-export function signerOf(key: SshKey): Signer {
+export function signerOf(key: SshKey, { identityFiles = [] }: Pick<SshKeysOptions, "identityFiles"> = {}): Signer {
   const lines = certificateLines(key);
   const fingerprint = keyFingerprint(key.key.blob);
   return {
     // Without a digest of the certificate, which is a new one every day in some places.
     fingerprint: lines.length === 0 ? fingerprint : `${fingerprint}-cert`,
     comment: key.comment,
+    ...(identityFiles.includes(key.comment) ? { file: key.comment } : {}),
     authWords: async (claim) => (await authWords(key, claim)).join(" "),
     answer(question) {
       const [, line, of] = /^certificate ([0-9]{1,2})\/([0-9]{1,2})$/.exec(question) ?? [];

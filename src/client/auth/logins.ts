@@ -11,17 +11,18 @@ import { mkdir, open, realpath } from "node:fs/promises";
 import { dirname } from "node:path";
 import { FivedError } from "../../io/index.ts";
 import { lockFile, replaceFile } from "../own-file.ts";
+import { CLIENT_MECHANISMS, type ClientMechanism } from "./options.ts";
 
 /** How somebody signed in. */
 export interface Way {
-  readonly mechanism: "pubkey" | "up";
+  readonly mechanism: ClientMechanism;
   /** Fingerprint of the key that the server took last. It stays when a password was used after it. */
   readonly key?: string;
   /** File of that key, where it is none that is looked for anyway. */
   readonly keyFile?: string;
   /** Host in force when it was; empty for the default host. */
   readonly host: string;
-  /** The key was all that was asked for: AUTH and what follows may travel in one flight. */
+  /** The key, or the certificate, was all that was asked for: AUTH and what follows may travel in one flight. */
   readonly ahead: boolean;
 }
 
@@ -97,13 +98,17 @@ export function loginsIn(file: string): Logins {
 function note(book: Book, server: string, user: string, way: Way, stay: "stay" | undefined): void {
   const before = book.get(server) ?? NOTHING;
   const ways = new Map(before.ways);
-  const key = way.key ?? before.ways.get(user)?.key;
   ways.delete(user);
-  ways.set(user, key === undefined ? way : { ...way, key });
+  ways.set(user, way.key === undefined ? { ...keyOf(before.ways.get(user)), ...way } : way);
   trim(ways, WAYS_MAX);
   book.delete(server);
   book.set(server, { user: stay === undefined ? before.user : user, ways });
   trim(book, SERVERS_MAX);
+}
+
+/** Which key it was, and where it lies. */
+function keyOf({ key, keyFile }: Partial<Way> = {}): Pick<Way, "key" | "keyFile"> {
+  return { ...(key === undefined ? {} : { key }), ...(keyFile === undefined ? {} : { keyFile }) };
 }
 
 function isKept(book: Book, server: string, user: string, way: Way, stay: "stay" | undefined): boolean {
@@ -112,8 +117,7 @@ function isKept(book: Book, server: string, user: string, way: Way, stay: "stay"
   if (kept === undefined || (stay !== undefined && before?.user !== user)) return false;
   return (
     kept.mechanism === way.mechanism &&
-    (way.key === undefined || kept.key === way.key) &&
-    kept.keyFile === way.keyFile &&
+    (way.key === undefined || (kept.key === way.key && kept.keyFile === way.keyFile)) &&
     kept.host === way.host &&
     kept.ahead === way.ahead
   );
@@ -191,7 +195,7 @@ function wayOf(value: unknown): Way | undefined {
   const keyFile: unknown = value.get("keyFile");
   const host: unknown = value.get("host");
   const ahead: unknown = value.get("ahead");
-  if (mechanism !== "pubkey" && mechanism !== "up") return undefined;
+  if (!isMechanism(mechanism)) return undefined;
   if (!(key === undefined || isName(key)) || !(keyFile === undefined || typeof keyFile === "string")) return undefined;
   if (typeof host !== "string" || typeof ahead !== "boolean") return undefined;
   return {
@@ -201,6 +205,10 @@ function wayOf(value: unknown): Way | undefined {
     host,
     ahead,
   };
+}
+
+function isMechanism(value: unknown): value is ClientMechanism {
+  return CLIENT_MECHANISMS.some((name) => name === value);
 }
 
 /** What may stand as a name: without blanks and controls. */

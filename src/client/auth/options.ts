@@ -5,8 +5,8 @@
 import type { Logins } from "./logins.ts";
 import type { Signer } from "./signer.ts";
 
-/** How our client can sign in, in the order in which it tries where nobody asks for another. */
-export const CLIENT_MECHANISMS = ["pubkey", "up"] as const;
+/** How our client can sign in, in the order in which it tries where nobody asks for another; `cert` where it was given a certificate. */
+export const CLIENT_MECHANISMS = ["cert", "pubkey", "up"] as const;
 /** One of {@link CLIENT_MECHANISMS}. */
 export type ClientMechanism = (typeof CLIENT_MECHANISMS)[number];
 

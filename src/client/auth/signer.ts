@@ -19,6 +19,8 @@ export interface Signer {
   readonly fingerprint: string;
   /** For people: the file it is from, or what the agent says of it. */
   readonly comment: string;
+  /** File that the key was named by, to be looked in another time; undefined where it is found anyway. */
+  readonly file?: string;
   /** The words behind `AUTH pubkey`: name, fingerprint, signature. Rejects when the key cannot be used now. */
   authWords(claim: AuthClaim): Promise<string>;
   /** The answer to a question behind those words that is about the key, as for its certificate; undefined where the question is a person's. */

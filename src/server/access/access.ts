@@ -23,7 +23,7 @@ export interface Guarded {
 
 const NOBODY: Audience = { names: new Set() };
 
-/** How long a decision of the policies holds for one caller and one name: only what a clock says can have changed meanwhile. */
+/** How long a decision of policies that read a clock holds for one caller and one name; nothing else can have changed meanwhile. */
 const DECISION_MS = 1_000;
 /** Decisions kept for one caller; whoever asks for more names than that is no caller but a search. */
 const DECISIONS_MAX = 256;
@@ -66,15 +66,29 @@ export class Access {
    */
   allows(service: Guarded | undefined, asked: string, host: string | undefined, caller: Caller): boolean {
     const granted = this.#isGranted(service?.audience ?? NOBODY, caller);
-    if (this.#policies === undefined) return granted;
+    const policies = this.#policies;
+    if (policies === undefined) return granted;
+    // Services that no policy names are all decided alike, once. Only a yes is short: what is refused, or not there, is asked for by name.
+    const alike = this.#decided(caller, `${host ?? ""}/`, () =>
+      policies.allows({ caller, host, service: "", granted: true }),
+    );
+    if (alike && granted && service !== undefined && !policies.names(service.name)) return true;
+    return this.#decided(caller, `${host ?? ""}/${asked.toLowerCase()}`, () => {
+      const allowed = policies.allows({ caller, host, service: service?.name ?? "", granted });
+      return allowed && service !== undefined;
+    });
+  }
+
+  /** What was decided about a caller a moment ago, or is decided now. */
+  #decided(caller: Caller, what: string, decide: () => boolean): boolean {
     const decisions = this.#decisionsOf(caller);
-    const key = `${host ?? ""}/${asked.toLowerCase()}`;
-    const kept = decisions.get(key);
-    if (kept !== undefined && kept.until > this.#now()) return kept.allowed;
-    const decided = this.#policies.allows({ caller, host, service: service?.name ?? "", granted });
-    const allowed = decided && service !== undefined;
+    const now = this.#now();
+    const kept = decisions.get(what);
+    if (kept !== undefined && kept.until > now) return kept.allowed;
+    const allowed = decide();
     if (decisions.size >= DECISIONS_MAX) decisions.clear();
-    decisions.set(key, { allowed, until: this.#now() + DECISION_MS });
+    const ms = this.#policies?.readsClock === false ? Number.POSITIVE_INFINITY : DECISION_MS;
+    decisions.set(what, { allowed, until: now + ms });
     return allowed;
   }
 

@@ -3,13 +3,13 @@
  * only where there are policies. Fails closed: a policy that cannot be evaluated denies.
  *
  * Policies see a service by its name and its host alone, so two services that no policy names are the same to them: that is what keeps LIST
- * over ten thousand services at a handful of evaluations.
+ * over ten thousand services at a handful of evaluations. And they are told only what they ask for: most of what an evaluation costs is
+ * telling Cedar about somebody, and about the time.
  * @module
  */
-
 import { createHash } from "node:crypto";
 import { readFile, stat } from "node:fs/promises";
-import type { EntityUidJson } from "@cedar-policy/cedar-wasm/nodejs";
+import type { CedarValueJson, EntityUidJson } from "@cedar-policy/cedar-wasm/nodejs";
 import { FivedError } from "../../io/index.ts";
 import type { Caller } from "../service.ts";
 
@@ -69,15 +69,14 @@ export interface PolicyProblem {
 export class Policies {
   readonly #cedar: Cedar;
   readonly #id: string;
-  /** Services that some policy names. */
-  readonly #named: ReadonlySet<string>;
+  readonly #reads: Reads;
   /** Evaluations so far, for tests that count work. */
   evaluations = 0;
 
-  private constructor(cedar: Cedar, id: string, named: ReadonlySet<string>) {
+  private constructor(cedar: Cedar, id: string, reads: Reads) {
     this.#cedar = cedar;
     this.#id = id;
-    this.#named = named;
+    this.#reads = reads;
   }
 
   /** Reads and checks a file; rejects with `CONFIGURATION_BAD` that says what is wrong with it, and where. */
@@ -94,29 +93,35 @@ export class Policies {
     const parsed = cedar.preparsePolicySet(id, { staticPolicies: GRANTED + text });
     if (parsed.type !== "success")
       throw new FivedError("CONFIGURATION_BAD", `Cannot use the policies ${file}: ${parsed.errors[0]?.message ?? ""}`);
-    return new Policies(cedar, id, servicesNamedIn(cedar, text));
+    return new Policies(cedar, id, readsOf(cedar, text));
   }
 
   /** True where a policy names that very service; all others of a host are decided alike. */
   names(service: string): boolean {
-    return this.#named.has(service);
+    return this.#reads.services.has(service);
+  }
+
+  /** False where no policy reads a clock: a decision about somebody then holds for as long as he is who he is. */
+  get readsClock(): boolean {
+    return CLOCKS.some((attribute) => this.#reads.attributes.has(attribute));
   }
 
   /** May the service be used? */
   allows({ caller, host, service, granted }: Question): boolean {
     this.evaluations++;
     const principal = { type: "User", id: caller.user ?? "" };
-    const resource = { type: "Service", id: this.#named.has(service) ? service : "" };
+    const resource = { type: "Service", id: this.names(service) ? service : "" };
+    const entities = [
+      { uid: principal, attrs: {}, parents: parentsOf(caller) },
+      { uid: resource, attrs: {}, parents: [{ type: "Host", id: host ?? "" }] },
+    ];
     const answer = this.#cedar.statefulIsAuthorized({
       principal,
       action: { type: "Action", id: "use" },
       resource,
-      context: contextOf(caller, granted),
+      context: contextOf(caller, granted, this.#reads.attributes),
       preparsedPolicySetId: this.#id,
-      entities: [
-        { uid: principal, attrs: {}, parents: parentsOf(caller) },
-        { uid: resource, attrs: {}, parents: [{ type: "Host", id: host ?? "" }] },
-      ],
+      entities: this.#reads.membership ? entities : [],
     });
     // Cedar passes over a policy that has failed, also one that forbids: here it is as if it had forbidden.
     return (
@@ -179,24 +184,55 @@ function problemOf(text: string, { message, help, sourceLocations = [] }: CedarE
   return { line, column, message: [message.replace(/^for policy `policy\d+`, /, ""), ...hints].join("; ") };
 }
 
-/** Ids of the services that stand in the policies: a policy has no other way to tell one service from another (see the schema). */
-function servicesNamedIn(cedar: Cedar, text: string): ReadonlySet<string> {
-  const named = new Set<string>();
+/** What policies read of a question. */
+interface Reads {
+  /** Names of services: a policy has no other way to tell one from another (see the schema). */
+  readonly services: ReadonlySet<string>;
+  /** Attributes of the context. */
+  readonly attributes: ReadonlySet<string>;
+  /** Who or what is in which group, role or host. */
+  readonly membership: boolean;
+}
+
+/** Attributes that change by themselves. */
+const CLOCKS = ["authAge", "hour", "minute", "weekday", "now"] as const;
+const ATTRIBUTES = ["granted", "secure", "signedIn", "mechanism", "secondFactor", "address", ...CLOCKS] as const;
+
+/** Reads the policies' own trees, in Cedar's JSON; what is used in a way that is not known here is all read. */
+function readsOf(cedar: Cedar, text: string): Reads {
+  const services = new Set<string>();
+  const attributes = new Set<string>(["granted"]);
+  let membership = false;
+  const visit = (node: unknown): void => {
+    if (Array.isArray(node)) return node.forEach(visit);
+    if (!isObject(node)) return;
+    const { type, id, op } = node;
+    if (type === "Service" && typeof id === "string") services.add(id);
+    if (op === "in" || "in" in node) membership = true;
+    if (node["Var"] === "context") for (const attribute of ATTRIBUTES) attributes.add(attribute);
+    for (const [operator, operand] of Object.entries(node)) {
+      const attribute = operator === "." || operator === "has" ? contextAttribute(operand) : undefined;
+      if (attribute === undefined) visit(operand);
+      else attributes.add(attribute);
+    }
+  };
   const parts = cedar.policySetTextToParts(text);
   for (const policy of parts.type === "success" ? parts.policies : []) {
     const json = cedar.policyToJson(policy);
-    if (json.type === "success") collect(json.json, named);
+    if (json.type === "success") visit(json.json);
   }
-  return named;
+  return { services, attributes, membership };
 }
 
-function collect(node: unknown, named: Set<string>): void {
-  if (Array.isArray(node)) for (const each of node) collect(each, named);
-  else if (typeof node === "object" && node !== null) {
-    const { type, id } = node as { readonly type?: unknown; readonly id?: unknown };
-    if (type === "Service" && typeof id === "string") named.add(id);
-    for (const each of Object.values(node)) collect(each, named);
-  }
+/** `context.hour`, as Cedar writes it. */
+function contextAttribute(operand: unknown): string | undefined {
+  if (!isObject(operand) || !isObject(operand["left"]) || operand["left"]["Var"] !== "context") return undefined;
+  const { attr } = operand;
+  return typeof attr === "string" ? attr : undefined;
+}
+
+function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === "object" && value !== null;
 }
 
 function parentsOf({ roles, identity }: Caller): EntityUidJson[] {
@@ -204,20 +240,27 @@ function parentsOf({ roles, identity }: Caller): EntityUidJson[] {
   return [...roles.map((id) => ({ type: "Role", id })), ...groups.map((id) => ({ type: "Group", id }))];
 }
 
-function contextOf({ user, identity, secure, peer }: Caller, granted: boolean) {
+/** The attributes that are read; those that are dear are made only then. */
+function contextOf({ user, identity, secure, peer }: Caller, granted: boolean, read: ReadonlySet<string>) {
   const now = new Date();
-  const address = /^\[?([0-9a-fA-F:.]+?)\]?:\d+$/.exec(peer)?.[1]?.replace(/^::ffff:(?=\d+\.)/i, "");
-  return {
-    granted,
-    secure,
-    signedIn: user !== undefined,
-    mechanism: identity?.mechanism ?? "none",
-    secondFactor: identity?.secondFactor ?? false,
-    authAge: identity === undefined ? 0 : Math.max(0, Math.floor((now.getTime() - identity.at) / 1_000)),
-    ...(address === undefined ? {} : { address: { __extn: { fn: "ip", arg: address } } }),
-    hour: now.getHours(),
-    minute: now.getMinutes(),
-    weekday: now.getDay() === 0 ? 7 : now.getDay(),
-    now: { __extn: { fn: "datetime", arg: now.toISOString().replace(/\.\d+Z$/, "Z") } },
+  const { mechanism = "none", secondFactor = false, at = now.getTime() } = identity ?? {};
+  const context: Record<string, CedarValueJson> = { granted };
+  const tell = (attribute: (typeof ATTRIBUTES)[number], value: () => CedarValueJson | undefined): void => {
+    const told = read.has(attribute) ? value() : undefined;
+    if (told !== undefined) context[attribute] = told;
   };
+  tell("secure", () => secure);
+  tell("signedIn", () => user !== undefined);
+  tell("mechanism", () => mechanism);
+  tell("secondFactor", () => secondFactor);
+  tell("authAge", () => Math.max(0, Math.floor((now.getTime() - at) / 1_000)));
+  tell("address", () => {
+    const address = /^\[?([0-9a-fA-F:.]+?)\]?:\d+$/.exec(peer)?.[1]?.replace(/^::ffff:(?=\d+\.)/i, "");
+    return address === undefined ? undefined : { __extn: { fn: "ip", arg: address } };
+  });
+  tell("hour", () => now.getHours());
+  tell("minute", () => now.getMinutes());
+  tell("weekday", () => (now.getDay() === 0 ? 7 : now.getDay()));
+  tell("now", () => ({ __extn: { fn: "datetime", arg: now.toISOString().replace(/\.\d+Z$/, "Z") } }));
+  return context;
 }

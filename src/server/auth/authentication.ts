@@ -4,7 +4,6 @@
  * @module
  */
 import { readFile } from "node:fs/promises";
-import { resolve } from "node:path";
 import { parsePublicKeyLine } from "../../identity/index.ts";
 import { FivedError } from "../../io/index.ts";
 import type { Configuration } from "../config.ts";
@@ -19,10 +18,10 @@ import { PamPasswords } from "./pam.ts";
 import { socketProblem } from "./pam-socket.ts";
 import type { PasswordSource } from "./password-source.ts";
 import { PubkeyMechanism } from "./pubkey.ts";
-import { SecondFactor } from "./second-factor.ts";
+import { type CodeMemory, SecondFactor } from "./second-factor.ts";
 import { StorePasswords } from "./store-passwords.ts";
 import { PasswordMechanism } from "./up.ts";
-import { openUsers, USERS_FILE, type UserStore } from "./users.ts";
+import { openUsers, type UserStore, usersFileOf } from "./users.ts";
 
 /** What AUTH goes by. */
 export interface Authentication extends Disposable {
@@ -48,10 +47,16 @@ export interface Authentication extends Disposable {
 /** A file of authorities holds a few keys. */
 const AUTHORITIES_BYTES_MAX = 1024 * 1024;
 
+/** What outlasts a configuration. */
+export interface AuthenticationOptions {
+  readonly log: Log;
+  readonly codes: CodeMemory;
+}
+
 /** Makes what the configuration describes; rejects with `CONFIGURATION_BAD`, `STATE_UNUSABLE` or `USERS_UNREADABLE`. */
 export async function buildAuthentication(
   { auth, state, roles }: Configuration,
-  { log }: { readonly log: Log },
+  { log, codes }: AuthenticationOptions,
 ): Promise<Authentication> {
   const keysOf =
     auth.pubkey.authorizedKeys === undefined
@@ -61,16 +66,17 @@ export async function buildAuthentication(
         };
   const userCa = auth.pubkey.userCa === undefined ? {} : { userCa: await authoritiesIn(auth.pubkey.userCa) };
   const passwords = await systemPasswords(auth.up, log);
-  const users = await openUsers({ file: resolve(state, auth.up.store ?? USERS_FILE), log });
+  const users = await openUsers({ file: usersFileOf({ state, auth }), log });
+  const pubkey = new PubkeyMechanism({
+    users,
+    ...keysOf,
+    ...userCa,
+    log: (reason) => log.info({ reason }, "a key does not count"),
+    // Where the system's own people sign in, the store is not the list of all.
+    ...(passwords === undefined ? {} : { stillKnown: () => true }),
+  });
   const mechanisms: readonly Mechanism[] = [
-    new PubkeyMechanism({
-      users,
-      ...keysOf,
-      ...userCa,
-      log: (reason) => log.info({ reason }, "a key does not count"),
-      // Where the system's own people sign in, the store is not the list of all.
-      ...(passwords === undefined ? {} : { stillKnown: () => true }),
-    }),
+    pubkey,
     new CertificateMechanism(),
     new PasswordMechanism(passwords ?? new StorePasswords(users)),
   ];
@@ -79,7 +85,8 @@ export async function buildAuthentication(
   // Whoever has an invite has it of the administrator: there is nothing else to configure.
   const isKey = (line: string): boolean => parsePublicKeyLine(line) !== undefined;
   offered.set("invite", new InviteMechanism({ store: users, log, isKey }));
-  return new Ways(auth, roles, users, offered, log);
+  const secondFactor = new SecondFactor({ users, memory: codes });
+  return new Ways(auth, { roles, users, pubkey, offered, secondFactor, log });
 }
 
 /** The operating system's passwords, where they are configured. */
@@ -105,30 +112,34 @@ async function authoritiesIn(file: string) {
   return readAuthorities(text, file);
 }
 
+/** What a configuration of AUTH was made into. */
+interface Parts {
+  readonly roles: ReadonlyMap<string, readonly string[]>;
+  readonly users: UserStore;
+  readonly pubkey: PubkeyMechanism;
+  readonly offered: ReadonlyMap<string, Mechanism>;
+  readonly secondFactor: SecondFactor;
+  readonly log: Log;
+}
+
 class Ways implements Authentication {
   readonly plaintext: boolean;
   readonly #settings: AuthSettings;
   readonly #roles: ReadonlyMap<string, readonly string[]>;
   readonly #users: UserStore;
+  readonly #pubkey: PubkeyMechanism;
   readonly #offered: ReadonlyMap<string, Mechanism>;
   readonly #secondFactor: SecondFactor;
   readonly #log: Log;
-  /** Of those who stood in the user store when they signed in: the roles that they had not from there but from their key. */
-  readonly #ofStore = new WeakMap<Identity, readonly string[]>();
 
-  constructor(
-    settings: AuthSettings,
-    roles: ReadonlyMap<string, readonly string[]>,
-    users: UserStore,
-    offered: ReadonlyMap<string, Mechanism>,
-    log: Log,
-  ) {
+  constructor(settings: AuthSettings, { roles, users, pubkey, offered, secondFactor, log }: Parts) {
     this.plaintext = settings.plaintext;
     this.#settings = settings;
     this.#roles = roles;
     this.#users = users;
+    this.#pubkey = pubkey;
     this.#offered = offered;
-    this.#secondFactor = new SecondFactor(users);
+    this.#secondFactor = secondFactor;
     this.#log = log;
   }
 
@@ -137,26 +148,27 @@ class Ways implements Authentication {
   }
 
   async identify(finding: Finding, mechanism: MechanismName, exchange: Exchange): Promise<Identity | undefined> {
-    if (!this.#needsSecondFactor(finding)) return this.#identity(finding, mechanism, false);
+    const identity = this.#identity(finding, mechanism, false);
+    if (identity === undefined || !this.#needsSecondFactor(identity)) return identity;
     const given = await this.#secondFactor.askSecondFactor(exchange, finding.user);
-    return given ? this.#identity(finding, mechanism, true) : undefined;
+    return given ? this.#identity(finding, mechanism, true) : undefined; // as he is after however long that took
   }
 
   automatic(certificate: Exchange["certificate"]): Identity | undefined {
     if (!this.#settings.cert.automatic || !this.#offered.has("cert")) return undefined;
     const finding = findingOf(certificate, undefined);
-    if (finding === undefined || this.#needsSecondFactor(finding)) return undefined;
-    return this.#identity(finding, "cert", false);
+    const identity = finding && this.#identity(finding, "cert", false);
+    return identity === undefined || this.#needsSecondFactor(identity) ? undefined : identity;
   }
 
   current(identity: Identity): Identity | undefined {
-    const extra = this.#ofStore.get(identity);
+    const { stored } = identity;
+    if (stored === undefined) return identity;
     const user = this.#users.find(identity.user);
-    if (extra === undefined) return identity;
     if (user === undefined) return undefined;
-    const current = { ...identity, groups: user.groups, roles: union(user.roles, extra) };
-    this.#ofStore.set(current, extra);
-    return current;
+    if (stored.key !== undefined && !this.#pubkey.holds(user, stored.key)) return undefined;
+    const groups = union(stored.systemGroups, user.groups);
+    return { ...identity, groups, roles: union(user.roles, stored.brought) };
   }
 
   onChange(changed: () => void): void {
@@ -171,8 +183,8 @@ class Ways implements Authentication {
     this.#users[Symbol.dispose]();
   }
 
-  /** An invitation, which is used once, is proof enough to enrol a key. */
-  #needsSecondFactor({ user, groups, roles }: Finding): boolean {
+  /** Whoever has one is asked, and whoever has to have one; who has to and has none is not let in. */
+  #needsSecondFactor({ user, groups, roles }: Identity): boolean {
     if (this.#users.find(user)?.totp !== undefined) return true;
     return this.#settings.secondFactor.some((name) => {
       const members = this.#roles.get(name);
@@ -183,17 +195,19 @@ class Ways implements Authentication {
     });
   }
 
-  #identity(finding: Finding, mechanism: MechanismName, secondFactor: boolean): Identity {
-    const stored = this.#users.find(finding.user);
-    const groups = stored === undefined ? finding.groups : union(finding.groups, stored.groups);
-    const roles = stored === undefined ? finding.roles : union(finding.roles, stored.roles);
-    const identity = { user: finding.user, groups, roles, mechanism, secondFactor, at: Date.now() };
-    if (stored !== undefined)
-      this.#ofStore.set(
-        identity,
-        finding.roles.filter((role) => !stored.roles.includes(role)),
-      );
-    return identity;
+  /** Undefined for somebody of the store who has left it since he was found. */
+  #identity(finding: Finding, mechanism: MechanismName, secondFactor: boolean): Identity | undefined {
+    const user = this.#users.find(finding.user);
+    const { groups, roles, key } = finding;
+    const found = { user: finding.user, groups, roles, mechanism, secondFactor, at: Date.now() };
+    if (user === undefined) return finding.ofStore === true ? undefined : found;
+    const brought = finding.roles.filter((role) => !user.roles.includes(role));
+    return {
+      ...found,
+      groups: union(finding.groups, user.groups),
+      roles: union(user.roles, brought),
+      stored: { brought, systemGroups: finding.ofStore === true ? [] : finding.groups, key },
+    };
   }
 }
 

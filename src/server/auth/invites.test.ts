@@ -57,6 +57,7 @@ test("an invite makes whoever proves it a user, with the key that he gives", asy
     user: "bob",
     groups: ["guests"],
     roles: ["reader"],
+    ofStore: true,
   });
   assert.deepEqual(exchange.asked, [{ question: "Enter Public Key: ", answer: "shown" }]);
   assert.deepEqual(store.find("bob"), {

@@ -103,7 +103,7 @@ export class InviteMechanism implements Mechanism {
   async #redeem(user: string, key: Uint8Array, line: string): Promise<Finding | undefined> {
     try {
       const redeemed = await this.#store.redeemInvite(user, key, line, this.#now());
-      return redeemed && { user: redeemed.name, groups: redeemed.groups, roles: redeemed.roles };
+      return redeemed && { user: redeemed.name, groups: redeemed.groups, roles: redeemed.roles, ofStore: true };
     } catch (error) {
       this.#log.error({ error, user }, "cannot redeem an invite");
       return undefined;

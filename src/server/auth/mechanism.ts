@@ -23,6 +23,18 @@ export interface Identity {
   readonly secondFactor: boolean;
   /** When, by the wall clock, in milliseconds. */
   readonly at: number;
+  /** Somebody of the user store, and what he had besides: he is somebody for as long as he stands there. Absent for everybody else. */
+  readonly stored?: StoredIdentity;
+}
+
+/** What is kept of how somebody of the user store came in. */
+export interface StoredIdentity {
+  /** Roles that he had from his key, and not from the store. */
+  readonly brought: readonly string[];
+  /** Groups that the operating system counts him to, whatever the store says. */
+  readonly systemGroups: readonly string[];
+  /** Fingerprint of the key of the store that he came in with: when it is taken away, he is nobody. */
+  readonly key: string | undefined;
 }
 
 /** What a mechanism has found: somebody, and whether more is needed to believe it. */
@@ -30,6 +42,10 @@ export interface Finding {
   readonly user: string;
   readonly groups: readonly string[];
   readonly roles: readonly string[];
+  /** Somebody of the user store: who has left it meanwhile is nobody. */
+  readonly ofStore?: boolean;
+  /** Fingerprint of the key of the user store that was proved. */
+  readonly key?: string | undefined;
 }
 
 /** One exchange of AUTH as its mechanism sees it. Every wait has a deadline, behind which {@link Exchange.ask} rejects. */

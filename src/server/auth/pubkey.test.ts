@@ -142,6 +142,8 @@ for (const [kind, make] of Object.entries(kinds))
       user: "alice",
       groups: ["staff"],
       roles: ["ops"],
+      ofStore: true,
+      key: keyFingerprint(client.publicKey.blob),
     });
   });
 
@@ -337,7 +339,8 @@ test("keys in files let their users in, whether the store knows them or not", as
   const words = alice.words("alice");
   assert.deepEqual(await attempt({ keysOf }, words), { user: "alice", groups: [], roles: ["night"] });
   const users = store(user("alice", [], { groups: ["staff"] }));
-  assert.deepEqual(await attempt({ keysOf, users }, words), { user: "alice", groups: ["staff"], roles: ["night"] });
+  const found = { user: "alice", groups: ["staff"], roles: ["night"], ofStore: true };
+  assert.deepEqual(await attempt({ keysOf, users }, words), found);
   assert.equal(await attempt({ keysOf, stillKnown: () => false }, words), undefined);
   assert.ok(await attempt({ keysOf, users, stillKnown: () => false }, words), "whom the store has is known");
   assert.equal(await attempt({ keysOf }, mallory.words("alice")), undefined);

@@ -95,10 +95,17 @@ export class PubkeyMechanism implements Mechanism {
         user: name,
         groups: user?.groups ?? [],
         roles: [...new Set([...(user?.roles ?? []), ...granted.roles])],
+        ...(user === undefined ? {} : { ofStore: true }),
+        ...(user !== undefined && certificate === undefined && this.holds(user, fingerprint) && { key: fingerprint }),
       };
     const why = granted.type === "refused" ? granted.why : GONE;
     this.#options.log?.(`The key ${fingerprint} of ${name} was proved, and refused: ${why}`);
     return undefined;
+  }
+
+  /** Whether that is a key of the user's own. */
+  holds(user: User, fingerprint: string): boolean {
+    return this.#keysOf(user).logins.has(fingerprint);
   }
 
   #byCertificate(certificate: Certificate, proof: Proof, sources: readonly AuthorizedKeys[], isUser: boolean): Grant {

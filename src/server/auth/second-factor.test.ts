@@ -5,7 +5,7 @@ import { TOTP, URI } from "otpauth";
 import { WorkCounter } from "../../../test/abuse/counted-work.ts";
 import { scripted } from "../../../test/support/exchange.ts";
 import type { User, Users } from "./mechanism.ts";
-import { newSecondFactor, SecondFactor } from "./second-factor.ts";
+import { CodeMemory, newSecondFactor, SecondFactor } from "./second-factor.ts";
 
 /** Of RFC 6238 appendix B, for SHA-1. */
 const SECRET = Buffer.from("12345678901234567890");
@@ -36,7 +36,7 @@ function at(
     now: start,
     try: (user: string, code: string) => factor.askSecondFactor(scripted([code]), user),
   };
-  const factor = new SecondFactor(people(...names), () => clock.now);
+  const factor = new SecondFactor({ users: people(...names), memory: new CodeMemory(), now: () => clock.now });
   return clock;
 }
 
@@ -66,7 +66,7 @@ test("the codes of RFC 6238 appendix B are accepted, at their time, by their las
 });
 
 test("the question is asked once, and shown, and the answer is wiped", async () => {
-  const factor = new SecondFactor(people("alice"), () => 59_000);
+  const factor = new SecondFactor({ users: people("alice"), memory: new CodeMemory(), now: () => 59_000 });
   const exchange = scripted(["287082"]);
   assert.equal(await factor.askSecondFactor(exchange, "alice"), true);
   assert.deepEqual(exchange.asked, [{ question: "Enter Code: ", answer: "shown" }]);
@@ -126,7 +126,11 @@ test("what is no code is wrong: too short, too long, other digits, blanks", asyn
   await fc.assert(
     fc.asyncProperty(fc.uint8Array({ maxLength: 1_024 }), async (answer) => {
       if (Buffer.from(answer).toString("latin1") === code) return;
-      const factor = new SecondFactor(people("alice"), () => 1_000 * PERIOD_MS);
+      const factor = new SecondFactor({
+        users: people("alice"),
+        memory: new CodeMemory(),
+        now: () => 1_000 * PERIOD_MS,
+      });
       assert.equal(await factor.askSecondFactor(scripted([answer]), "alice"), false);
     }),
   );

@@ -22,20 +22,33 @@ const QUESTION = "Enter Code: ";
 const FAILURES_MAX = 10;
 const FAILURES_MS = 15 * 60_000;
 
-/** Asks for codes, and remembers which were accepted. One for all mechanisms of a server. */
+/** Which codes were accepted, and how many were wrong. One for a server's life: another configuration is no reason to forget. */
+export class CodeMemory {
+  /** The period of the last code that was accepted, by user. As many as users with a secret at most; old ones go. */
+  readonly accepted = new Map<string, number>();
+  /** Wrong codes since a time, by user. Only who has given a first proof gets this far, so these are users as well. */
+  readonly failed = new Map<string, { readonly since: number; readonly count: number }>();
+}
+
+/** What asking for codes needs. */
+export interface SecondFactorOptions {
+  readonly users: Users;
+  readonly memory: CodeMemory;
+  /** The wall clock, in milliseconds. */
+  readonly now?: () => number;
+}
+
+/** Asks for codes. One for all mechanisms of a server. */
 export class SecondFactor {
   readonly #users: Users;
+  readonly #memory: CodeMemory;
   readonly #now: () => number;
   /** Stands for the secret of whoever has none, so that it costs the same. */
   readonly #nothing = randomBytes(SECRET_BYTES);
-  /** The period of the last code that was accepted, by user. As many as users with a secret at most; old ones go. */
-  readonly #accepted = new Map<string, number>();
-  /** Wrong codes since a time, by user. Only who has given a first proof gets this far, so these are users as well. */
-  readonly #failed = new Map<string, { readonly since: number; readonly count: number }>();
 
-  /** @param now the wall clock, in milliseconds */
-  constructor(users: Users, now: () => number = Date.now) {
+  constructor({ users, memory, now = Date.now }: SecondFactorOptions) {
     this.#users = users;
+    this.#memory = memory;
     this.#now = now;
   }
 
@@ -48,32 +61,34 @@ export class SecondFactor {
   }
 
   #accept(user: string, answer: Uint8Array): boolean {
+    const { accepted, failed: failures } = this.#memory;
     const now = this.#now();
     const present = Math.floor(now / 1_000 / PERIOD_SECONDS);
     const secret = this.#users.find(user)?.totp;
     const matching = matchingPeriod(secret ?? this.#nothing, present, answer);
     this.#forget(now, present);
-    const failed = this.#failed.get(user) ?? { since: now, count: 0 };
-    const fresh = matching !== undefined && matching > (this.#accepted.get(user) ?? -1);
+    const failed = failures.get(user) ?? { since: now, count: 0 };
+    const fresh = matching !== undefined && matching > (accepted.get(user) ?? -1);
     if (secret === undefined || !fresh || failed.count >= FAILURES_MAX) {
-      if (failed.count < FAILURES_MAX) this.#failed.set(user, { since: failed.since, count: failed.count + 1 });
+      if (failed.count < FAILURES_MAX) failures.set(user, { since: failed.since, count: failed.count + 1 });
       return false;
     }
-    this.#failed.delete(user);
-    this.#accepted.delete(user); // so that the map stays in the order of time
-    this.#accepted.set(user, matching);
+    failures.delete(user);
+    accepted.delete(user); // so that the map stays in the order of time
+    accepted.set(user, matching);
     return true;
   }
 
   /** Drops what can no longer matter, from the oldest on. */
   #forget(now: number, present: number): void {
-    for (const [user, period] of this.#accepted) {
+    const { accepted, failed } = this.#memory;
+    for (const [user, period] of accepted) {
       if (Math.abs(present - period) <= REMEMBERED_PERIODS) break;
-      this.#accepted.delete(user);
+      accepted.delete(user);
     }
-    for (const [user, { since }] of this.#failed) {
+    for (const [user, { since }] of failed) {
       if (Math.abs(now - since) < FAILURES_MS) break;
-      this.#failed.delete(user);
+      failed.delete(user);
     }
   }
 }

@@ -20,7 +20,7 @@ export class StorePasswords implements PasswordSource {
     const password = await dialogue.ask(QUESTION, "hidden");
     try {
       const user = await this.#users.verify(name, password);
-      return user && { user: user.name, groups: user.groups, roles: user.roles };
+      return user && { user: user.name, groups: user.groups, roles: user.roles, ofStore: true };
     } finally {
       password.fill(0);
     }

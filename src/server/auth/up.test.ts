@@ -37,7 +37,12 @@ async function mechanism(t: TestContext): Promise<PasswordMechanism> {
 test("somebody who gave no name is asked for it and for the password, as in the paper's transcript", async (t) => {
   const up = await mechanism(t);
   const exchange = scripted(["alice", "secret"]);
-  assert.deepEqual(await up.authenticate(exchange), { user: "alice", groups: ["staff"], roles: ["ops"] });
+  assert.deepEqual(await up.authenticate(exchange), {
+    user: "alice",
+    groups: ["staff"],
+    roles: ["ops"],
+    ofStore: true,
+  });
   assert.deepEqual(exchange.asked, [ASK_NAME, ASK_PASSWORD]);
 });
 

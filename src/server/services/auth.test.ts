@@ -60,7 +60,7 @@ async function authenticate(request: string, setting: Setting) {
   talk.doorway = {
     authentication,
     elsewhere: setting.elsewhere ?? false,
-    overBy: performance.now() + (setting.overMs ?? 60_000),
+    beginDialogue: () => performance.now() + (setting.overMs ?? 60_000),
     binding: new Uint8Array(32),
     certificate: undefined,
     address: "192.0.2.1",

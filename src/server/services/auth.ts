@@ -100,7 +100,7 @@ class Dialogue {
       late.reject(error);
       this.#abort.abort();
     };
-    const timer = setTimeout(() => stop(tooSlow()), entrance.overBy - performance.now());
+    const timer = setTimeout(() => stop(tooSlow()), entrance.beginDialogue() - performance.now());
     const leave = (): void => stop(new FivedError("ABORTED", "Cannot go on with AUTH: the peer is gone"));
     this.#talk.signal.addEventListener("abort", leave, { once: true });
     late.promise.catch(() => {}); // heard of only while somebody waits

@@ -23,7 +23,7 @@ export const host: Service = {
         talk.refuse(404, "no such host");
         break;
       case "misdirected":
-        talk.refuse(421, "misdirected: that host has another certificate, connect to it by its name");
+        talk.refuse(421, "misdirected: that host is not for this connection, connect to it by its name");
         break;
       default:
         assertNever(outcome);
