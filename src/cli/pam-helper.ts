@@ -18,8 +18,8 @@ interface Flags {
 export const pamHelper: Verb = (ended) =>
   new Command("pam-helper")
     .description("ask PAM, as root, for a server that is not root")
-    .requiredOption("--socket <path>", "where to listen; auth.up.helper of the server's configuration")
-    .option("--service <name>", "the file in /etc/pam.d; auth.up.pam of the server's configuration", "fived")
+    .requiredOption("--socket <path>", "where to listen: auth.up.helper of the server")
+    .option("--service <name>", "the file in /etc/pam.d: auth.up.pam of the server", "fived")
     .option("--json", "print JSON, one object a line")
     .action(async (flags: Flags) => ended(await run(flags)));
 

@@ -106,8 +106,12 @@ int pam_sm_authenticate(void *handle, int flags, int argc, const char **argv) {
 }
 
 int pam_sm_acct_mgmt(void *handle, int flags, int argc, const char **argv) {
-  (void)handle, (void)flags;
-  return argc > 0 && strcmp(argv[0], "expired") == 0 ? ACCT_EXPIRED : SUCCESS;
+  (void)flags;
+  const char *what = argc > 0 ? argv[0] : "";
+  if (strcmp(what, "soon") == 0) say_one(handle, INFO, "Your account ends soon");
+  if (strcmp(what, "expired") != 0) return SUCCESS;
+  say_one(handle, ERROR, "Your account has ended");
+  return ACCT_EXPIRED;
 }
 
 int pam_sm_setcred(void *handle, int flags, int argc, const char **argv) {

@@ -117,6 +117,12 @@ async function load() {
     return length === 0 ? "" : short(Buffer.from(new Uint8Array(koffi.view(pointer, length))).toString("utf8"));
   }
 
+  /**
+   * What modules tell while they look at the account, kept until they let somebody in: who is refused for his account shall not learn from
+   * it that the password was right (abuse case A05).
+   */
+  let kept: PamMessage[] | undefined;
+
   /** PAM's questions, one or several at once. */
   function converse(count: number, messages: bigint, responses: bigint | null): number {
     try {
@@ -135,9 +141,12 @@ async function load() {
             break;
           }
           case Pam.errorMessage:
-          case Pam.textInfo:
-            say({ type: "tell", text: textAt(text) });
+          case Pam.textInfo: {
+            const told: PamMessage = { type: "tell", text: textAt(text) };
+            if (kept === undefined) say(told);
+            else if (kept.length < Pam.messagesMax) kept.push(told);
             break;
+          }
           default:
             return Pam.conversationError;
         }
@@ -168,7 +177,11 @@ async function load() {
         koffi.register(() => {}, "FailDelay *"),
       );
       let status: number = authenticate(handle, Pam.disallowNull);
-      if (status === Pam.success) status = accountMayBeUsed(handle, Pam.disallowNull);
+      if (status === Pam.success) {
+        kept = [];
+        status = accountMayBeUsed(handle, Pam.disallowNull);
+        if (status === Pam.success) for (const message of kept) say(message);
+      }
       const why = short(String(textOf(handle, status)));
       const names: [string | null] = [null];
       const named = status === Pam.success && getItem(handle, Pam.itemUser, names) === Pam.success;

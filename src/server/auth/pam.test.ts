@@ -110,9 +110,14 @@ test("PAM is told from where, and that it is fived", { skip }, async (t) => {
   assert.deepEqual(await mine.passwords.authenticate("bob", local), BOB);
 });
 
-test("somebody whose account is over is refused, whatever his password", { skip }, async (t) => {
+test("A05 somebody whose account is over is refused without a word, while who is let in is told about his", {
+  skip,
+}, async (t) => {
   const mine = await pam(t, ["auth required matrix", "account required odd expired"]);
-  assert.equal((await bob(mine)).finding, undefined);
+  const { finding, exchange } = await bob(mine);
+  assert.deepEqual([finding, exchange.told], [undefined, []]);
+  const soon = await pam(t, ["auth required matrix", "account required odd soon"]);
+  assert.deepEqual((await bob(soon)).exchange.told, ["Your account ends soon"]);
   assert.match(mine.lines.join(""), /"reason":"User account has expired"/);
 });
 
