@@ -155,7 +155,7 @@ function authSchema({ folder }: Surroundings) {
     pam: text("the name of a PAM service")
       .refine(isPamServiceName, "expected the name of a file in /etc/pam.d")
       .optional()
-      .describe("Ask PAM instead, as the service of this name in /etc/pam.d."),
+      .describe("Ask PAM instead, as the service of this name in /etc/pam.d; see pam.md."),
     helper: text("the path of a socket")
       .transform((path) => resolve(folder, path))
       .optional()

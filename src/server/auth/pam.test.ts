@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
 import { once } from "node:events";
 import fs from "node:fs/promises";
 import path from "node:path";
@@ -10,7 +11,7 @@ import { PAM_USER, pamFolder } from "../../../test/support/pam.ts";
 import { createLog, type Log } from "../log.ts";
 import type { Exchange } from "./mechanism.ts";
 import { type PamOptions, PamPasswords } from "./pam.ts";
-import { PAM_ATTEMPTS_MAX, pamProblem } from "./pam-process.ts";
+import { PAM_ATTEMPTS_MAX, PAM_SILENT_MS_MAX, pamProblem } from "./pam-process.ts";
 import { PAM_TEXT_BYTES_MAX } from "./pam-protocol.ts";
 
 const skip = needs("gcc", "pam-wrapper");
@@ -174,6 +175,7 @@ test("A06 a module that hangs is given up, ended with what it has started, and o
   const attempt = hanging.passwords.authenticate("bob", exchange);
   assert.deepEqual((await bob(others)).finding, BOB);
   assert.equal(await attempt, undefined);
+  assert.equal(PAM_SILENT_MS_MAX, 20_000, "what it is where nobody says otherwise");
   assert.match(hanging.lines.join(""), /"reason":"it was silent for 3 s","msg":"PAM cannot be asked"/);
   const pids = (exchange.told[0] ?? "").split(" ").map(Number);
   assert.equal(pids.length, 2);
@@ -284,6 +286,29 @@ test("A08 the process ends with the conversation", { skip }, async (t) => {
   await gone(...pids);
   const already: Exchange = scripted([], { signal: AbortSignal.abort() });
   await assert.rejects(hanging.passwords.authenticate("bob", already), { code: "ABORTED" });
+});
+
+test("A08 the process ends with the server, also when nobody had the time to end it", { skip }, async (t) => {
+  const made = await pamFolder(t);
+  const service = await made.write("fived-test", "auth required odd hang");
+  const server = `
+    import { startAttempt } from ${JSON.stringify(import.meta.resolve("./pam-process.ts"))};
+    import { printRequest } from ${JSON.stringify(import.meta.resolve("./pam-protocol.ts"))};
+    const link = await startAttempt(${JSON.stringify(service)});
+    await link.next(30_000);
+    link.send(printRequest({ user: "bob" }));
+    console.log((await link.next(30_000)).text);
+  `;
+  const child = spawn(process.execPath, ["--input-type=module", "--eval", server], {
+    stdio: ["ignore", "pipe", "inherit"],
+  });
+  t.after(() => child.kill("SIGKILL"));
+  const [line] = await within(once(child.stdout, "data"), "the numbers of the processes");
+  const [attempt = 0, started = 0] = String(line).trim().split(" ").map(Number);
+  t.after(() => process.kill(started, "SIGKILL")); // what a module has started is nobody's then
+  assert.ok(await runs(attempt));
+  child.kill("SIGKILL");
+  await gone(attempt);
 });
 
 test("what is missing for PAM is found before anybody signs in", { skip }, async (t) => {
