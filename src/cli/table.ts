@@ -14,12 +14,13 @@ import { join } from "./join.ts";
 import { keys } from "./keys.ts";
 import { list } from "./list.ts";
 import { login, logout } from "./login.ts";
+import { pamHelper } from "./pam-helper.ts";
 import { serve } from "./serve.ts";
 import { user } from "./user.ts";
 import type { Verb } from "./verb.ts";
 
 const VERBS: readonly Verb[] = [
-  ...[demo, serve, check, user, invite, keys],
+  ...[demo, serve, check, user, invite, keys, pamHelper],
   ...[list, connect, forward, join, login, logout],
   completion,
 ];

@@ -360,6 +360,16 @@ test("a mistake behind an alias is told where it was written", async (t) => {
   ]);
 });
 
+test("PAM is looked at when a configuration is checked, unless a helper asks it", async (t) => {
+  assert.deepEqual(await complaints(t, "auth:\n  up: { pam: fived-no-such-service }\n"), [
+    '2:14 auth.up.pam: "fived-no-such-service", PAM cannot be asked: there is no file /etc/pam.d/fived-no-such-service',
+  ]);
+  assert.deepEqual(await complaints(t, "auth: { up: { pam: ../passwd } }\n"), [
+    '1:20 auth.up.pam: "../passwd", expected the name of a file in /etc/pam.d',
+  ]);
+  assert.deepEqual(await complaints(t, "auth: { up: { pam: fived-no-such-service, helper: pam.sock } }\n"), []);
+});
+
 test("certificates are opened when a configuration is checked, those of hosts too", async (t) => {
   const yaml = `tls: { certificate: host.pem, key: host.key }
 hosts: { a.example: { tls: { certificate: host.pem, key: other.pem } } }

@@ -22,6 +22,7 @@ import {
 import type { z } from "zod";
 import { canonicalName, FivedError } from "../io/index.ts";
 import { checkPolicies } from "./access/policies.ts";
+import { pamProblem } from "./auth/pam-process.ts";
 import { loadCertificate } from "./certificate.ts";
 import type { Endpoint } from "./endpoint.ts";
 import { escapeControls } from "./log.ts";
@@ -239,6 +240,7 @@ async function checkFile(file: string): Promise<Checked & { readonly source: Sou
     problems: inOrder([
       ...problems,
       ...(await certificateProblems(source, folder, problems)),
+      ...(await pamProblems(settings, source)),
       ...(await policyProblems(settings)),
     ]),
   };
@@ -462,6 +464,17 @@ async function certificateProblems(
     }
   }
   return found;
+}
+
+/** Asks whether PAM is at hand; where a helper asks it, that is the helper's to know. */
+async function pamProblems(settings: Settings | undefined, source: Source): Promise<readonly Problem[]> {
+  const { pam, helper } = settings?.auth.up ?? {};
+  if (pam === undefined || helper !== undefined) return [];
+  const why = await pamProblem({ service: pam });
+  const path = ["auth", "up", "pam"];
+  return why === undefined
+    ? []
+    : [problem(path, `"${pam}", PAM cannot be asked: ${why}`, source, source.place(path, false))];
 }
 
 /** What is wrong in the file of policies, at its own places. */

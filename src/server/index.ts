@@ -5,6 +5,7 @@
 export { AnnounceKeys } from "./announce/keys.ts";
 export { readAuthorizedKeys } from "./auth/authorized-keys.ts";
 export { createInvite } from "./auth/invites.ts";
+export { servePam } from "./auth/pam-helper.ts";
 export { newSecondFactor } from "./auth/second-factor.ts";
 export type { InviteRecord } from "./auth/user-records.ts";
 export { type ListedUser, openUsers, PASSWORD_BYTES_MAX, type UserStore, usersFileOf } from "./auth/users.ts";

@@ -12,6 +12,7 @@ import { delimiter, extname, join, resolve } from "node:path";
 import { z } from "zod";
 import { canonicalName } from "../io/index.ts";
 import { isServiceName } from "../wire/index.ts";
+import { isPamServiceName } from "./auth/pam-process.ts";
 import { isDefaultHost } from "./default-host.ts";
 import { ENDPOINT_FORMS, type Endpoint, endpointText, parseEndpoint } from "./endpoint.ts";
 import { RESERVED_WORDS } from "./words.ts";
@@ -157,9 +158,9 @@ function authSchema({ folder }: Surroundings) {
         "The user store that `fived user` keeps: a path, in the state folder where it is relative. `users` unless said otherwise.",
       ),
     pam: text("the name of a PAM service")
-      .refine((name) => /^[A-Za-z0-9_-]{1,64}$/.test(name), "expected the name of a file in /etc/pam.d")
+      .refine(isPamServiceName, "expected the name of a file in /etc/pam.d")
       .optional()
-      .describe("Ask PAM instead, as the service of this name in /etc/pam.d."),
+      .describe("Ask PAM instead, as the service of this name in /etc/pam.d; see pam.md."),
     helper: text("the path of a socket")
       .transform((path) => resolve(folder, path))
       .optional()

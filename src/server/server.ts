@@ -10,8 +10,7 @@
  * @module
  */
 import { randomUUID } from "node:crypto";
-import { rm } from "node:fs/promises";
-import { connect as connectSocket, createServer, isIPv6, type Server, type Socket } from "node:net";
+import { createServer, isIPv6, type Server, type Socket } from "node:net";
 import { TLSSocket } from "node:tls";
 import { BareChannel, FivedError, FrameBudget } from "../io/index.ts";
 import { SESSION_LIMITS, type SessionLimits } from "../session/index.ts";
@@ -33,6 +32,7 @@ import { buildRegistry, type Registry, type RegistryOptions } from "./registry.t
 import { ServerSession } from "./server-session.ts";
 import type { Caller } from "./service.ts";
 import { isLoopback } from "./source.ts";
+import { removeStale } from "./stale-socket.ts";
 import { Standing } from "./standing.ts";
 import type { Ground } from "./words.ts";
 
@@ -564,17 +564,4 @@ function localOf({ localAddress: address, localPort: port }: Socket): { readonly
 
 function addressText(address: string, port: number | undefined): string {
   return isIPv6(address) ? `[${address}]:${port}` : `${address}:${port}`;
-}
-
-/** A Unix socket that nobody answers was left behind by a server that died; one that somebody answers stays, and listening fails. */
-async function removeStale(path: string): Promise<void> {
-  const answered = await new Promise<boolean>((resolve) => {
-    const probe = connectSocket({ path });
-    probe.once("connect", () => {
-      probe.destroy();
-      resolve(true);
-    });
-    probe.once("error", (error: NodeJS.ErrnoException) => resolve(error.code !== "ECONNREFUSED"));
-  });
-  if (!answered) await rm(path, { force: true });
 }

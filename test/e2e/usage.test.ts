@@ -10,7 +10,7 @@ import test from "node:test";
 import { promisify } from "node:util";
 import { home, repository } from "./command.ts";
 
-const VERBS = ["demo", "serve", "check", "user", "invite", "list", "connect", "forward", "completion"];
+const VERBS = ["demo", "serve", "check", "user", "invite", "pam-helper", "list", "connect", "forward", "completion"];
 
 test("--version prints the version of the package", async () => {
   await using mine = await home();
@@ -58,6 +58,9 @@ test("wrong use is said on standard error and ends with 2", async () => {
     [["invite"], /^fived: missing required argument 'name'/],
     [["invite", "bob", "--expires", "31d"], /^fived: .*Write a duration from 1m to 30d/],
     [["invite", "bob", "--expires", "1e3h"], /^fived: .*Write a duration from 1m to 30d/],
+    [["pam-helper"], /^fived: required option '--socket <path>' not specified/],
+    [["pam-helper", "--socket"], /^fived: option '--socket <path>' argument missing/],
+    [["pam-helper", "/run/x"], /^fived: required option '--socket <path>' not specified/],
     [["completion", "tcsh"], /Allowed choices are bash, zsh, fish/],
   ];
   for (const [args, said] of wrong) {
@@ -74,6 +77,9 @@ test("fived's own failure ends with 255 and one line that names the value", asyn
   assert.match(stderr, /^fived: Cannot use the address "not an address": .*\n$/);
   const key = await mine.fived(["list", "localhost", "-i", "/nosuch/key"]);
   assert.equal(key.code, 255);
+  const helper = await mine.fived(["pam-helper", "--socket", "x", "--service", "../passwd"]);
+  assert.equal(helper.code, 255);
+  assert.match(helper.stderr, /^fived: Cannot ask PAM as the service "..\/passwd": expected the name of a file .*\n$/);
   assert.match(key.stderr, /^fived: Cannot use the key file \/nosuch\/key: /);
 });
 
@@ -91,6 +97,7 @@ test("bash completes verbs, flags and fixed values", async () => {
   assert.deepEqual(await complete("completion", ""), ["bash", "zsh", "fish", "-h", "--help"]);
   assert.deepEqual(await complete("serve", "--st"), ["--state"]);
   assert.deepEqual(await complete("user", "re"), ["remove"]);
+  assert.deepEqual(await complete("pam-helper", "--s"), ["--socket", "--service"]);
   assert.deepEqual(await complete("user", "add", "alice", "--gr"), ["--group"]);
 });
 

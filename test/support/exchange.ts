@@ -15,6 +15,8 @@ export interface ScriptedExchange extends Exchange {
   readonly asked: readonly Asked[];
   /** The octets that were handed out as answers, to see whether they were wiped. */
   readonly given: readonly Uint8Array[];
+  /** What was told without being asked. */
+  readonly told: readonly string[];
 }
 
 /** Makes an exchange that gives these answers, one a question, and rejects when there are no more. */
@@ -24,24 +26,30 @@ export function scripted(
     initial = [],
     binding = new Uint8Array(32).fill(1),
     host = "",
+    address = "192.0.2.1",
+    signal = new AbortController().signal,
   }: {
     readonly initial?: readonly string[];
     readonly binding?: Uint8Array | undefined | "none";
     readonly host?: string;
+    readonly address?: string;
+    readonly signal?: AbortSignal;
   } = {},
 ): ScriptedExchange {
   const asked: Asked[] = [];
   const given: Uint8Array[] = [];
+  const told: string[] = [];
   return {
     form: initial.length === 0 ? "people" : "programs",
     initial,
     binding: binding === "none" ? undefined : binding,
     host,
-    address: "192.0.2.1",
+    address,
     certificate: undefined,
-    signal: new AbortController().signal,
+    signal,
     asked,
     given,
+    told,
     async ask(question, answer) {
       const next = answers[asked.length];
       asked.push({ question, answer });
@@ -50,6 +58,6 @@ export function scripted(
       given.push(octets);
       return octets;
     },
-    tell() {},
+    tell: (text) => void told.push(text),
   };
 }

@@ -7,12 +7,13 @@ import { spawnSync } from "node:child_process";
 import fs from "node:fs";
 import path from "node:path";
 
-/** What can be asked for: a program, `namespaces` for mount and network namespaces of one's own, or `root`. */
-export type Need = keyof typeof PACKAGES | "namespaces" | "root";
+/** What can be asked for: a program, `namespaces` for mount and network namespaces of one's own, `pam-wrapper` for its modules, or `root`. */
+export type Need = keyof typeof PACKAGES | "namespaces" | "pam-wrapper" | "root";
 
 /** Where each program comes from, for whoever reads why a test was skipped. */
 const PACKAGES = {
   curl: "curl",
+  gcc: "gcc",
   git: "git",
   haproxy: "haproxy",
   "inetutils-inetd": "inetutils-inetd",
@@ -32,6 +33,7 @@ const PACKAGES = {
   "ssh-keygen": "openssh-client",
   sshd: "openssh-server",
   unshare: "util-linux",
+  useradd: "passwd",
 } as const;
 
 /** For the option `skip` of a test: why it cannot run here, or false. */
@@ -51,6 +53,11 @@ export function programPath(name: string): string | undefined {
   return folders.map((folder) => path.join(folder, name)).find((file) => fs.existsSync(file));
 }
 
+/** Full path of a module for tests of PAM, such as `pam_matrix.so`. */
+export function pamWrapperModule(name: string): string | undefined {
+  return fs.globSync(path.join("/usr/lib/*/pam_wrapper", name))[0];
+}
+
 /** The arguments that make `unshare` work for whoever we are: only root may do without a user namespace. */
 export function unshare(...kinds: readonly ("--mount" | "--net")[]): readonly string[] {
   return ["unshare", ...(isRoot() ? [] : ["--map-root-user"]), ...kinds];
@@ -66,6 +73,10 @@ function lack(need: Need): string | undefined {
     const [command = "", ...args] = [...unshare("--mount", "--net"), "true"];
     return spawnSync(command, args).status === 0 ? undefined : "the right to make mount and network namespaces";
   }
+  if (need === "pam-wrapper")
+    return pamWrapperModule("pam_matrix.so") === undefined
+      ? "modules of PAM (Debian package libpam-wrapper)"
+      : undefined;
   if (need === "root") return isRoot() ? undefined : "root";
   return programPath(need) === undefined ? `${need} (Debian package ${PACKAGES[need]})` : undefined;
 }

@@ -4,14 +4,15 @@
  */
 import assert from "node:assert/strict";
 import { generateKeyPairSync } from "node:crypto";
-import { writeFile } from "node:fs/promises";
+import { rm, writeFile } from "node:fs/promises";
 import { join } from "node:path";
 import test, { type TestContext } from "node:test";
 import { Secret, TOTP } from "otpauth";
 import { scripted } from "../../../test/support/exchange.ts";
 import { Lab } from "../../../test/support/lab.ts";
+import { needs } from "../../../test/support/needs.ts";
 import { keyFingerprint, publicKeyOf } from "../../identity/index.ts";
-import { loadConfiguration } from "../config.ts";
+import { type Configuration, loadConfiguration } from "../config.ts";
 import { silentLog } from "../log.ts";
 import { type Authentication, buildAuthentication } from "./authentication.ts";
 import type { Finding, Identity } from "./mechanism.ts";
@@ -39,13 +40,20 @@ class House {
   }
 
   /** As a start or a reload does. The store's other reader sees a change when it looks; `fresh` waits for that. */
-  async build(yaml = "auth: { mechanisms: [pubkey, up, cert] }"): Promise<Authentication> {
-    const file = join(this.#lab.folder, "server.yaml");
-    await writeFile(file, `${yaml}\n`);
-    const configuration = await loadConfiguration(file, { state: join(this.#lab.folder, "state") });
-    const authentication = await buildAuthentication(configuration, { log: silentLog, codes: this.#codes });
+  async build(yaml?: string): Promise<Authentication> {
+    const authentication = await buildAuthentication(await this.configuration(yaml), {
+      log: silentLog,
+      codes: this.#codes,
+    });
     this.#t.after(() => authentication[Symbol.dispose]());
     return authentication;
+  }
+
+  /** The configuration, and nothing made of it. */
+  async configuration(yaml = "auth: { mechanisms: [pubkey, up, cert] }"): Promise<Configuration> {
+    const file = join(this.#lab.folder, "server.yaml");
+    await writeFile(file, `${yaml}\n`);
+    return await loadConfiguration(file, { state: join(this.#lab.folder, "state") });
   }
 }
 
@@ -98,6 +106,38 @@ test("who never stood in the store is who he was", async (t) => {
   const identity = await known(authentication, { user: "carol", groups: ["wheel"], roles: [] });
   await changed(authentication, () => house.users.add({ name: "dave" }));
   assert.deepEqual(authentication.current(identity), identity);
+});
+
+test("who came in by the system and stands in the store too keeps the groups that the system has of him", async (t) => {
+  const house = await House.open(t);
+  await house.users.add({ name: "alice", groups: ["staff"] });
+  const authentication = await house.build();
+  const identity = await known(authentication, { user: "alice", groups: ["wheel"], roles: [] });
+  assert.deepEqual(identity.groups, ["wheel", "staff"]);
+  await changed(authentication, () => house.users.setGroups("alice", ["guests"]));
+  assert.deepEqual(authentication.current(identity)?.groups, ["wheel", "guests"]);
+});
+
+test("PAM is asked by a server that is root, or by its helper, which may come later", {
+  skip: needs("root"),
+}, async (t) => {
+  const house = await House.open(t);
+  const service = `fived-test-${process.pid}`;
+  await writeFile(`/etc/pam.d/${service}`, "auth required pam_deny.so\n");
+  t.after(() => rm(`/etc/pam.d/${service}`));
+  const [alone, helped] = [`{ pam: ${service} }`, `{ pam: ${service}, helper: pam.sock }`].map(
+    (up) => `auth: { up: ${up} }`,
+  );
+  assert.equal((await house.build(alone)).mechanism("up")?.name, "up");
+  await house.build(helped);
+  const configuration = await house.configuration(alone);
+  process.seteuid?.(65_534);
+  try {
+    const built = buildAuthentication(configuration, { log: silentLog, codes: new CodeMemory() });
+    await assert.rejects(built, { code: "CONFIGURATION_BAD", message: /Cannot ask PAM: the server is not root; name/ });
+  } finally {
+    process.seteuid?.(0);
+  }
 });
 
 test("who came in with a key of the store is nobody without it", async (t) => {

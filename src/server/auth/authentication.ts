@@ -14,6 +14,8 @@ import { CertificateMechanism, findingOf } from "./cert.ts";
 import { InviteMechanism } from "./invites.ts";
 import { keyFiles } from "./key-files.ts";
 import type { Exchange, Finding, Identity, Mechanism, MechanismName } from "./mechanism.ts";
+import { PamPasswords } from "./pam.ts";
+import { socketProblem } from "./pam-socket.ts";
 import type { PasswordSource } from "./password-source.ts";
 import { PubkeyMechanism } from "./pubkey.ts";
 import { type CodeMemory, SecondFactor } from "./second-factor.ts";
@@ -65,7 +67,7 @@ export async function buildAuthentication(
           keysOf: keyFiles(auth.pubkey.authorizedKeys, { log: (reason) => log.warn({ reason }, "keys do not count") }),
         };
   const userCa = auth.pubkey.userCa === undefined ? {} : { userCa: await authoritiesIn(auth.pubkey.userCa) };
-  const passwords: PasswordSource | undefined = undefined;
+  const passwords = await systemPasswords(auth.up, log);
   const users = await openUsers({ file: usersFileOf({ state, auth }), log });
   const pubkey = new PubkeyMechanism({
     users,
@@ -87,6 +89,20 @@ export async function buildAuthentication(
   offered.set("invite", new InviteMechanism({ store: users, log, isKey }));
   const secondFactor = new SecondFactor({ users, memory: codes });
   return new Ways(auth, { roles, users, pubkey, offered, secondFactor, log });
+}
+
+/** The operating system's passwords, where they are configured. */
+async function systemPasswords({ pam, helper }: AuthSettings["up"], log: Log): Promise<PasswordSource | undefined> {
+  if (pam === undefined) return undefined;
+  if (helper === undefined) {
+    if (process.geteuid?.() === 0) return new PamPasswords({ service: pam, log });
+    const why = "the server is not root; name the socket of `fived pam-helper` in auth.up.helper";
+    throw new FivedError("CONFIGURATION_BAD", `Cannot ask PAM: ${why}`);
+  }
+  // The helper may come later, and may come and go: each attempt looks for it anew.
+  const reason = await socketProblem(helper);
+  if (reason !== undefined) log.warn({ file: helper, reason }, "the helper that asks PAM is not there");
+  return new PamPasswords({ service: pam, helper, log });
 }
 
 async function authoritiesIn(file: string) {
@@ -157,7 +173,8 @@ class Ways implements Authentication {
     const user = this.#users.find(identity.user);
     if (user === undefined) return undefined;
     if (stored.key !== undefined && !this.#pubkey.holds(user, stored.key)) return undefined;
-    return { ...identity, groups: user.groups, roles: union(user.roles, stored.brought) };
+    const groups = union(stored.systemGroups, user.groups);
+    return { ...identity, groups, roles: union(user.roles, stored.brought) };
   }
 
   onChange(changed: () => void): void {
@@ -195,7 +212,7 @@ class Ways implements Authentication {
       ...found,
       groups: union(finding.groups, user.groups),
       roles: union(user.roles, brought),
-      stored: { brought, key },
+      stored: { brought, systemGroups: finding.ofStore === true ? [] : finding.groups, key },
     };
   }
 }

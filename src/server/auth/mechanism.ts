@@ -31,6 +31,8 @@ export interface Identity {
 export interface StoredIdentity {
   /** Roles that he had from his key, and not from the store. */
   readonly brought: readonly string[];
+  /** Groups that the operating system counts him to, whatever the store says. */
+  readonly systemGroups: readonly string[];
   /** Fingerprint of the key of the store that he came in with: when it is taken away, he is nobody. */
   readonly key: string | undefined;
 }
