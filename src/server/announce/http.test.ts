@@ -671,9 +671,11 @@ test("whatever a client sends, a strict server sees no request that is not ours 
         const ours = Object.keys(fields).filter((name) => /^fived[^a-z0-9]/i.test(name));
         assert.deepEqual(ours.sort(), ["Fived-Assertion", "Fived-Roles", "Fived-Session", "Fived-User"]);
       }
-      // A request may break off with its client; other than that nothing is malformed that we have handed on.
+      // A request may break off with its client, and behind a body may begin one whose method Node does not know ("ET /"); other than that
+      // nothing is malformed that we have handed on.
+      const excused = ["HPE_INVALID_EOF_STATE", "HPE_INVALID_METHOD", "ECONNRESET"];
       assert.deepEqual(
-        complaints.filter((code) => code !== "HPE_INVALID_EOF_STATE" && code !== "ECONNRESET"),
+        complaints.filter((code) => !excused.includes(code)),
         [],
       );
     }),
