@@ -8,9 +8,17 @@ import fs from "node:fs";
 import os from "node:os";
 import path from "node:path";
 import { type Command, InvalidArgumentError } from "commander";
-import type { Address, AuthOptions, ClientMechanism, ConnectOptions, Logins, SshKeysOptions } from "../client/index.ts";
+import type {
+  Address,
+  ClientChoices,
+  ClientMechanism,
+  ConnectOptions,
+  Logins,
+  People,
+  SshKeysOptions,
+} from "../client/index.ts";
 import { FivedError } from "../io/index.ts";
-import { asker, type Questioner, questioner } from "./ask.ts";
+import { asker, questioner } from "./ask.ts";
 import { clientStateFolder, configurationFolder, expanded } from "./folders.ts";
 
 /** What commander makes of these flags. */
@@ -57,55 +65,55 @@ export function withClientFlags(command: Command): Command {
  * @param always sign in, as the user of this computer where nobody else was named
  */
 export async function connectOptions(flags: ClientFlags, address: Address, always?: "always"): Promise<ConnectOptions> {
-  const { user, identityFile, identitiesOnly, mechanisms, batch, certificateFile, certificateKeyFile, ...o } =
-    flags.o ?? {};
+  const { optionsOf } = await import("../client/index.ts");
+  return optionsOf(await choicesOf(flags, address, always), peopleHere(flags));
+}
+
+/** The same as plain data. */
+export async function choicesOf(flags: ClientFlags, address: Address, always?: "always"): Promise<ClientChoices> {
+  const { user, identityFile, batch: _, certificateFile, certificateKeyFile, ...o } = flags.o ?? {};
   const named = [...(flags.i ?? []), ...(identityFile === undefined ? [] : [identityFile])].map(absolute);
   for (const file of named) mustBeReadable(file);
-  const ask = batch === true ? undefined : asker();
-  const options: ConnectOptions = {
+  const { agentChoice, pinName } = await import("../client/index.ts");
+  const known = await (await clientLogins()).find(pinName(address));
+  const local = always === undefined ? undefined : os.userInfo().username;
+  const who = flags.l ?? user ?? address.user ?? known.user ?? local;
+  const kept = who === undefined ? undefined : known.ways.get(who)?.keyFile;
+  return {
     knownHosts: path.join(configurationFolder(), "known_hosts"),
     strictHostKeyChecking: "ask",
-    ...(ask === undefined ? {} : { ask }),
-    log: (line) => void process.stderr.write(`fived: ${line}\n`),
     ...(certificateFile === undefined
       ? {}
       : { certificate: { certificate: certificateFile, key: certificateKeyFile ?? certificateFile } }),
     ...o,
-  };
-  const { pinName, signerOf, sshKeys } = await import("../client/index.ts");
-  const logins = await clientLogins();
-  const known = await logins.find(pinName(address));
-  const local = always === undefined ? undefined : os.userInfo().username;
-  const who = flags.l ?? user ?? address.user ?? known.user ?? local;
-  if (who === undefined) return options;
-  const password = batch === true ? undefined : questioner();
-  const kept = known.ways.get(who)?.keyFile;
-  const keys = await keysOptions({
+    ...(who === undefined ? {} : { user: who }),
     identityFiles: named.length > 0 || kept === undefined ? named : [kept],
-    ...(identitiesOnly === undefined ? {} : { identitiesOnly }),
-    ...(password === undefined ? {} : { passphrase: passphraseBy(password) }),
-    ...(flags.verbose === true ? { log: (line: string) => options.log?.(line) } : {}),
-  });
-  const auth: AuthOptions = {
-    user: who,
-    logins,
-    ...(mechanisms === undefined ? {} : { mechanisms }),
-    ...(password === undefined ? {} : { password, passwordTries: process.env["FIVED_ASKPASS"] ? 1 : PASSWORD_TRIES }),
+    ...agentChoice(process.env),
+    keysFolder: path.join(os.homedir(), ".ssh"),
+    loginsFile: loginsFile(),
     ...(always === undefined ? {} : { careful: true }),
-    signers: async () => (await sshKeys(keys)).map((key) => signerOf(key, keys)),
   };
-  return { ...options, auth };
+}
+
+/** Whoever sits at the terminal, if there is one and the flags let him be asked. */
+export function peopleHere(flags: ClientFlags): People {
+  const isBatch = flags.o?.batch === true;
+  const confirm = isBatch ? undefined : asker();
+  const ask = isBatch ? undefined : questioner();
+  const log = (line: string): void => void process.stderr.write(`fived: ${line}\n`);
+  return {
+    ...(confirm === undefined ? {} : { confirm }),
+    ...(ask === undefined ? {} : { ask }),
+    tries: process.env["FIVED_ASKPASS"] ? 1 : PASSWORD_TRIES,
+    log,
+    ...(flags.verbose === true ? { detail: log } : {}),
+  };
 }
 
 /** Where ssh has a person's keys, and what else is asked of them. */
 export async function keysOptions(options: Omit<SshKeysOptions, "agent" | "folder">): Promise<SshKeysOptions> {
   const { agentSocket } = await import("../client/index.ts");
   return { ...options, agent: agentSocket(process.env), folder: path.join(os.homedir(), ".ssh") };
-}
-
-/** Asks for the passphrases of key files. */
-export function passphraseBy(ask: Questioner): (file: string) => Promise<Uint8Array> {
-  return (file) => ask(`Enter passphrase for ${file}: `, false);
 }
 
 /** A file that was named, wherever it is used from later. */
@@ -116,7 +124,11 @@ export function absolute(file: string): string {
 /** Where this person has signed in. */
 export async function clientLogins(): Promise<Logins> {
   const { loginsIn } = await import("../client/index.ts");
-  return loginsIn(path.join(clientStateFolder(), "logins.yaml"));
+  return loginsIn(loginsFile());
+}
+
+function loginsFile(): string {
+  return path.join(clientStateFolder(), "logins.yaml");
 }
 
 interface Option {

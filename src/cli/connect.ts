@@ -7,7 +7,8 @@ import { once } from "node:events";
 import type { Duplex } from "node:stream";
 import { Command } from "commander";
 import { FivedError } from "../io/index.ts";
-import { type ClientFlags, connectOptions, withClientFlags } from "./client-flags.ts";
+import { type ClientFlags, choicesOf, connectOptions, peopleHere, withClientFlags } from "./client-flags.ts";
+import { ourManager } from "./manager.ts";
 import { standardOutput } from "./standard-output.ts";
 import type { Verb } from "./verb.ts";
 
@@ -27,7 +28,11 @@ async function run(text: string, name: string | undefined, flags: ClientFlags, c
   const service = name ?? (parsed.type === "tcp" ? parsed.service : undefined);
   if (service === undefined) command.error(`fived: Cannot connect to ${text}: say which service, as in ${text}/echo`);
   const address = client.printAddress(parsed.type === "tcp" ? { ...parsed, service: undefined } : parsed);
-  const stream = client.connect(address, service, await connectOptions(flags, parsed));
+  const manager = await ourManager();
+  const stream =
+    manager === undefined
+      ? client.connect(address, service, await connectOptions(flags, parsed))
+      : manager.open({ address, service, choices: await choicesOf(flags, parsed) }, peopleHere(flags));
   if (flags.verbose === true)
     stream.once("connect", () => process.stderr.write(`fived: connected to ${address}/${service}\n`));
   await join(stream);

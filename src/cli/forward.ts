@@ -3,7 +3,10 @@
  * @module
  */
 import { Command, InvalidArgumentError } from "commander";
-import { type ClientFlags, connectOptions, withClientFlags } from "./client-flags.ts";
+import type { Address, Bind, Forward } from "../client/index.ts";
+import { FivedError } from "../io/index.ts";
+import { type ClientFlags, choicesOf, connectOptions, peopleHere, withClientFlags } from "./client-flags.ts";
+import { ourManager } from "./manager.ts";
 import { toldToStop } from "./stop.ts";
 import type { Verb } from "./verb.ts";
 
@@ -36,6 +39,9 @@ async function run(wanted: readonly Wanted[], flags: ClientFlags, command: Comma
   const client = await import("../client/index.ts");
   const stop = toldToStop(["SIGINT", "SIGTERM", "SIGHUP"]);
   await using opened = new AsyncDisposableStack();
+  const manager = opened.use(await ourManager());
+  /** The manager that listens for us has ended. */
+  const gone = Promise.withResolvers<FivedError>();
   for (const { bind, to } of wanted) {
     const parsed = client.parseAddress(to);
     const service = parsed.type === "tcp" ? parsed.service : undefined;
@@ -43,12 +49,25 @@ async function run(wanted: readonly Wanted[], flags: ClientFlags, command: Comma
       command.error(`fived: Cannot forward to ${to}: say which service, as in ${to}/web`);
     }
     const address = client.printAddress({ ...parsed, service: undefined });
-    const options = await connectOptions(flags, parsed);
-    const open = opened.use(await client.forward({ bind, address, service, client: options }));
+    const open = opened.use(await listening({ bind, address, service }, parsed));
     process.stdout.write(`fived: ${open.address} -> ${address}/${service}\n`);
   }
-  await stop;
+  const lost = await Promise.race([stop, gone.promise]);
+  if (lost instanceof FivedError) throw lost;
   return 0;
+
+  async function listening(wish: Wish, parsed: Address): Promise<Forward> {
+    if (manager === undefined) return await client.forward({ ...wish, client: await connectOptions(flags, parsed) });
+    const request = { ...wish, choices: await choicesOf(flags, parsed) };
+    return await manager.forward(request, peopleHere(flags), gone.resolve);
+  }
+}
+
+/** Where to listen, and for what. */
+interface Wish {
+  readonly bind: Bind;
+  readonly address: string;
+  readonly service: string;
 }
 
 function collect(text: string, before: readonly Wanted[] = []): readonly Wanted[] {

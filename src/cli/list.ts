@@ -4,7 +4,8 @@
  */
 import { styleText } from "node:util";
 import { Command } from "commander";
-import { type ClientFlags, connectOptions, withClientFlags } from "./client-flags.ts";
+import { type ClientFlags, choicesOf, connectOptions, peopleHere, withClientFlags } from "./client-flags.ts";
+import { ourManager } from "./manager.ts";
 import type { Verb } from "./verb.ts";
 
 /** The verb `list`. */
@@ -27,8 +28,7 @@ async function run(
   const parsed = parseAddress(text);
   const service = name ?? (parsed.type === "tcp" ? parsed.service : undefined);
   const address = printAddress(parsed.type === "tcp" ? { ...parsed, service: undefined } : parsed);
-  await using session = await connect(address, await connectOptions(flags, parsed));
-  const services = await session.list(service);
+  const services = await listed();
   if (flags.json === true) {
     process.stdout.write(`${JSON.stringify({ address, services })}\n`);
   } else {
@@ -39,4 +39,14 @@ async function run(
   if (service === undefined || services.length > 0) return 0;
   if (flags.json !== true) process.stderr.write(`fived: no service "${service}" at ${address} is visible to you\n`);
   return 1;
+
+  async function listed(): Promise<readonly string[]> {
+    const manager = await ourManager();
+    if (manager !== undefined) {
+      await using _manager = manager;
+      return await manager.list(address, service, await choicesOf(flags, parsed), peopleHere(flags));
+    }
+    await using session = await connect(address, await connectOptions(flags, parsed));
+    return await session.list(service);
+  }
 }

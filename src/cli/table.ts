@@ -14,6 +14,7 @@ import { join } from "./join.ts";
 import { keys } from "./keys.ts";
 import { list } from "./list.ts";
 import { login, logout } from "./login.ts";
+import { down, status, up } from "./manager.ts";
 import { pamHelper } from "./pam-helper.ts";
 import { serve } from "./serve.ts";
 import { user } from "./user.ts";
@@ -22,6 +23,7 @@ import type { Verb } from "./verb.ts";
 const VERBS: readonly Verb[] = [
   ...[demo, serve, check, user, invite, keys, pamHelper],
   ...[list, connect, forward, join, login, logout],
+  ...[up, down, status],
   completion,
 ];
 

@@ -7,10 +7,14 @@ import { FivedError, spliceOf } from "../io/index.ts";
 import type { Address } from "./address.ts";
 import { addressOf, type ConnectOptions } from "./dial.ts";
 import { SessionPool } from "./pool.ts";
+import type { ServiceOpener } from "./session.ts";
+
+/** Where to listen. */
+export type Bind = { readonly host: string; readonly port: number } | { readonly path: string };
 
 /** Where to listen, and what for. */
 export interface ForwardOptions {
-  readonly bind: { readonly host: string; readonly port: number } | { readonly path: string };
+  readonly bind: Bind;
   readonly address: string | Address;
   readonly service: string;
   readonly client: ConnectOptions;
@@ -25,6 +29,34 @@ export interface Forward extends AsyncDisposable {
 /** Starts a forward; rejects with LISTEN_FAILED. A local program whose stream is refused sees its connection reset. */
 export async function forward({ bind, address, service, client }: ForwardOptions): Promise<Forward> {
   const pool = new SessionPool(addressOf(address), client, () => {});
+  const { signal: _, ...options } = client;
+  try {
+    const listening = await listenFor((act) => pool.use(act, options), { bind, service, log: client.log });
+    return {
+      address: listening.address,
+      async [Symbol.asyncDispose]() {
+        await listening[Symbol.asyncDispose]();
+        await pool[Symbol.asyncDispose]();
+      },
+    };
+  } catch (error) {
+    await pool[Symbol.asyncDispose]();
+    throw error;
+  }
+}
+
+/** What a forward needs besides sessions. */
+interface Listening {
+  readonly bind: Bind;
+  readonly service: string;
+  readonly log: ((line: string) => void) | undefined;
+}
+
+/** A forward whose streams are opened on sessions that somebody else looks after. */
+export async function listenFor(
+  use: (act: (session: ServiceOpener) => void) => Promise<void>,
+  { bind, service, log }: Listening,
+): Promise<Forward> {
   const open = new Set<Socket>();
   const server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
     open.add(socket);
@@ -33,17 +65,15 @@ export async function forward({ bind, address, service, client }: ForwardOptions
     socket.on("error", early);
     const splice = spliceOf(socket);
     const refused = (error: unknown): void => {
-      client.log?.(error instanceof Error ? error.message : String(error));
+      log?.(error instanceof Error ? error.message : String(error));
       splice.destroy();
     };
-    pool
-      .use((session) => {
-        if (socket.destroyed) return;
-        session.join(service, splice, (error) => {
-          if (error !== undefined) refused(error);
-        });
-      })
-      .catch(refused);
+    use((session) => {
+      if (socket.destroyed) return;
+      session.join(service, splice, (error) => {
+        if (error !== undefined) refused(error);
+      });
+    }).catch(refused);
   });
   await new Promise<void>((resolve, reject) => {
     server.once("error", (error) => {
@@ -51,7 +81,7 @@ export async function forward({ bind, address, service, client }: ForwardOptions
     });
     server.listen(bind, resolve);
   });
-  server.on("error", (error) => client.log?.(`cannot accept a connection: ${error.message}`));
+  server.on("error", (error) => log?.(`cannot accept a connection: ${error.message}`));
   const bound = server.address();
   return {
     address:
@@ -59,12 +89,11 @@ export async function forward({ bind, address, service, client }: ForwardOptions
     async [Symbol.asyncDispose]() {
       server.close();
       for (const socket of open) socket.destroy();
-      await pool[Symbol.asyncDispose]();
     },
   };
 }
 
-function written(bind: ForwardOptions["bind"]): string {
+function written(bind: Bind): string {
   if ("path" in bind) return `unix:${bind.path}`;
   return isIPv6(bind.host) ? `[${bind.host}]:${bind.port}` : `${bind.host}:${bind.port}`;
 }

@@ -7,49 +7,69 @@ import { type Address, printAddress } from "./address.ts";
 import type { ConnectOptions } from "./dial.ts";
 import { openSession, type ServiceOpener } from "./session.ts";
 
-/** Opens sessions when they are needed; each ends with its last stream. */
+/** Opens sessions when they are needed; each ends with its last stream, unless the pool is one that keeps them. */
 export class SessionPool implements AsyncDisposable {
   readonly #address: Address;
   readonly #options: ConnectOptions;
-  readonly #emptied: () => void;
+  readonly #emptied: (error: unknown) => void;
+  readonly #lifetime: "ends-when-closed" | "ends-when-idle";
   #sessions: ServiceOpener[] = [];
   #opening: Promise<void> | undefined;
 
-  /** @param emptied is told when the last session is over */
-  constructor(address: Address, options: ConnectOptions, emptied: () => void) {
+  /** @param emptied is told when the last session is over, and with what error */
+  constructor(
+    address: Address,
+    options: ConnectOptions,
+    emptied: (error: unknown) => void,
+    lifetime: "ends-when-closed" | "ends-when-idle" = "ends-when-idle",
+  ) {
     this.#address = address;
     this.#options = options;
     this.#emptied = emptied;
+    this.#lifetime = lifetime;
   }
 
-  /** Calls `open` with a session that takes one more stream; rejects as `connect` does. */
-  async use(open: (session: ServiceOpener) => void): Promise<void> {
+  /** Those that are open. */
+  get sessions(): readonly ServiceOpener[] {
+    return this.#sessions;
+  }
+
+  /** A session is being opened. */
+  get isOpening(): boolean {
+    return this.#opening !== undefined;
+  }
+
+  /**
+   * Calls `open` with a session that takes one more stream; rejects as `connect` does.
+   * @param options with which another session is opened, where one has to be: who asks may be another person at another terminal
+   */
+  async use(open: (session: ServiceOpener) => void, options: ConnectOptions = this.#options): Promise<void> {
     for (;;) {
       const ready = this.#sessions.find((session) => session.openable);
       if (ready !== undefined) return open(ready);
       const unheard = this.#sessions.find((session) => !session.isHeard);
       if (unheard !== undefined) await unheard.heard;
-      else await this.#another();
+      else await this.#another(options);
     }
   }
 
-  #another(): Promise<void> {
-    this.#opening ??= this.#open().finally(() => {
+  #another(options: ConnectOptions): Promise<void> {
+    this.#opening ??= this.#open(options).finally(() => {
       this.#opening = undefined;
     });
     return this.#opening;
   }
 
-  async #open(): Promise<void> {
+  async #open(options: ConnectOptions): Promise<void> {
     if (this.#sessions.length > 0)
-      this.#options.log?.(`the session at ${printAddress(this.#address)} takes no more streams: opening another`);
-    const session = await openSession(this.#address, this.#options, "ends-when-idle");
+      options.log?.(`the session at ${printAddress(this.#address)} takes no more streams: opening another`);
+    const session = await openSession(this.#address, options, this.#lifetime);
     this.#sessions.push(session);
-    const gone = (): void => {
+    const gone = (error?: unknown): void => {
       this.#sessions = this.#sessions.filter((each) => each !== session);
-      if (this.#sessions.length === 0) this.#emptied();
+      if (this.#sessions.length === 0) this.#emptied(error);
     };
-    session.closed.then(gone, gone);
+    session.closed.then(() => gone(), gone);
   }
 
   /** Ends all sessions, whatever is open. */

@@ -40,13 +40,26 @@ export interface ServiceOpener extends Session {
   /** As {@link Session.open}, on a Duplex that was handed out before there was a session. */
   openOn(duplex: ChannelDuplex, service: string, options: OpenOptions): void;
   /** Joins a stream to something connected. `answered` hears of a refusal, or of undefined when the service has accepted. */
-  join(service: string, to: Splice, answered: (error: FivedError | undefined) => void): void;
+  join(service: string, to: Splice, answered: (error: FivedError | undefined) => void, host?: string): void;
+  /** How it is now. */
+  readonly status: SessionStatus;
   /** One more stream may be opened now. */
   readonly openable: boolean;
   /** Resolves when the server has told how many streams it allows. */
   readonly heard: Promise<void>;
   /** It has. */
   readonly isHeard: boolean;
+}
+
+/** A session, for people to look at. */
+export interface SessionStatus {
+  /** Streams that are open. */
+  readonly streams: number;
+  /** Octets that were said and not acknowledged yet. */
+  readonly queuedBytes: number;
+  /** In milliseconds; undefined before the first measurement, and without MULTIPLEX. */
+  readonly roundTripMs: number | undefined;
+  readonly connections: number;
 }
 
 /** Opens a session; rejects as {@link dial} does. */
@@ -181,12 +194,23 @@ class MultiplexedSession implements ServiceOpener {
     return this.#isHeard;
   }
 
-  join(service: string, to: Splice, answered: (error: FivedError | undefined) => void): void {
-    const channel = this.#channel(service, undefined);
+  join(service: string, to: Splice, answered: (error: FivedError | undefined) => void, host?: string): void {
+    const channel = this.#channel(service, host);
     channel.splice(to, NOTHING);
-    expectReplies(channel, asked(service, undefined), (answer) =>
+    expectReplies(channel, asked(service, host), (answer) =>
       answered(answer.type === "refused" ? (this.#refused ?? answer.error) : undefined),
     );
+  }
+
+  get status(): SessionStatus {
+    const { session } = this.#pump;
+    const { sent, acknowledged } = session.positions;
+    return {
+      streams: session.streams,
+      queuedBytes: sent - acknowledged,
+      roundTripMs: session.roundTripMs,
+      connections: session.ended === undefined ? 1 : 0,
+    };
   }
 
   async list(service?: string): Promise<string[]> {
@@ -279,8 +303,10 @@ class BareSession implements ServiceOpener {
     );
   }
 
-  join(service: string, to: Splice, answered: (error: FivedError | undefined) => void): void {
-    const duplex = this.open(service);
+  readonly status: SessionStatus = { streams: 0, queuedBytes: 0, roundTripMs: undefined, connections: 0 };
+
+  join(service: string, to: Splice, answered: (error: FivedError | undefined) => void, host?: string): void {
+    const duplex = this.open(service, host === undefined ? {} : { host });
     duplex.once("connect", () => answered(undefined));
     duplex.once("error", (error) => {
       answered(error instanceof FivedError ? error : lost(this.#address, error.message));

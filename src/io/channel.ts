@@ -19,6 +19,8 @@ export interface Splice {
   readonly traffic?: Traffic;
   /** Tears both down at once; a TCP peer sees a reset. */
   destroy(): void;
+  /** Told before that happens why the peer has cut the stream, of PROTOCOL §6.5. */
+  cut?(code: number): void;
 }
 
 /** Octets of one conversation, seen from the server: from the caller, and to him. */

@@ -203,6 +203,7 @@ class Joint implements Receiver, Reader {
     this.#releaseSlab();
     if (code !== Code.NO_ERROR) {
       this.#outlet.drop();
+      this.#to.cut?.(code);
       return this.#to.destroy();
     }
     this.end(); // if the peer has not ended, nobody listens to it any more

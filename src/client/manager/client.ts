@@ -1,0 +1,385 @@
+/**
+ * A program's end of the session manager: requests over one connection, and a connection for each stream's bytes (`messages.ts`).
+ * @module
+ */
+import { connect as connectSocket, type Socket } from "node:net";
+import { Duplex } from "node:stream";
+import { ERROR_CODES, type ErrorCode, FivedError } from "../../io/index.ts";
+import { Code, type CodeName } from "../../wire/index.ts";
+import type { ClientChoices, People } from "../choices.ts";
+import type { Bind, Forward } from "../forward.ts";
+import type { ManagerStatus } from "./manager.ts";
+import { type Event, HELLO, MessageReader, type Request, readEvent, type SentError } from "./messages.ts";
+import { checkPlace } from "./place.ts";
+
+/** Time for a manager to say that it is one. */
+const HELLO_MS = 5_000;
+
+/** What one asks for a stream with. */
+export interface StreamRequest {
+  readonly address: string;
+  readonly service: string;
+  readonly host?: string;
+  readonly choices: ClientChoices;
+}
+
+/** Who is asked what a request needs to know. */
+type Asked = Pick<People, "confirm" | "ask" | "tries"> & { log(line: string): void };
+
+/** A request that is not over. */
+interface Running {
+  readonly people: Asked;
+  heard(event: Event): void;
+  failed(error: FivedError): void;
+}
+
+/** The manager of this person, as a program talks to it. */
+export class ManagerClient implements AsyncDisposable {
+  readonly socket: string;
+  readonly pid: number;
+  readonly #token: string;
+  readonly #connection: Socket;
+  readonly #running = new Map<number, Running>();
+  #last = 0;
+
+  private constructor(socket: string, connection: Socket, token: string, pid: number) {
+    this.socket = socket;
+    this.#connection = connection;
+    this.#token = token;
+    this.pid = pid;
+  }
+
+  /**
+   * Connects to the manager at a socket; undefined where none runs. Rejects with STATE_UNUSABLE where the folder is not ours alone, and
+   * with PROTOCOL_ERROR for something else that answers there.
+   */
+  static async connect(socket: string): Promise<ManagerClient | undefined> {
+    const connection = await reached(socket);
+    if (connection === undefined) return undefined;
+    await checkPlace(socket).catch((error: unknown) => {
+      connection.destroy();
+      throw error;
+    });
+    const reader = new MessageReader();
+    connection.write(`${JSON.stringify({ hello: HELLO })}\n`);
+    const { token, pid } = await greeted(connection, reader, socket);
+    const client = new ManagerClient(socket, connection, token, pid);
+    client.#start(reader);
+    return client;
+  }
+
+  /** True until the manager is gone. */
+  get isThere(): boolean {
+    return !this.#connection.destroyed && !this.#connection.readableEnded;
+  }
+
+  /** A stream to a service: "connect" says that the service has accepted, "error" why not; it ends whole, or with an error. */
+  open(request: StreamRequest, people: Asked): Duplex {
+    const id = ++this.#last;
+    const data = connectSocket({ path: this.socket, allowHalfOpen: true });
+    data.write(`${JSON.stringify({ data: this.#token, id })}\n`);
+    const stream = new ManagedStream(data, () => this.#leave(id));
+    this.#begin(id, { do: "open", ...request }, people, {
+      heard: (event) => {
+        if (event.event === "ready") stream.emit("connect");
+        else if (event.event === "ended") stream.ended();
+        else if (event.event === "over") this.#ended(id, () => stream.over(event.code));
+      },
+      failed: (error) => stream.destroy(error),
+    });
+    return stream;
+  }
+
+  /** Names of the services that may be used; see {@link Session.list}. */
+  async list(address: string, service: string | undefined, choices: ClientChoices, people: Asked): Promise<string[]> {
+    const names: string[] = [];
+    const request: Request = { do: "list", address, ...(service === undefined ? {} : { service }), choices };
+    await this.#ask(request, people, (event) => {
+      if (event.event === "names") names.push(...event.names);
+    });
+    return names;
+  }
+
+  /** Signs in, or is signed in already; who the server says we are. */
+  async login(address: string, choices: ClientChoices, people: Asked): Promise<string | undefined> {
+    const identity = await this.#ask({ do: "login", address, choices }, people);
+    return typeof identity === "string" ? identity : undefined;
+  }
+
+  /** Has the manager listen for a service, until the forward is disposed of. `lost` is told when the manager is gone. */
+  async forward(
+    request: {
+      readonly bind: Bind;
+      readonly address: string;
+      readonly service: string;
+      readonly choices: ClientChoices;
+    },
+    people: Asked,
+    lost: (error: FivedError) => void,
+  ): Promise<Forward> {
+    const { id, result } = this.#asking({ do: "forward", ...request }, people);
+    const address = String(await result);
+    this.#running.set(id, { people, heard() {}, failed: lost }); // what goes wrong with a stream is told as long as it listens
+    return {
+      address,
+      [Symbol.asyncDispose]: async () => {
+        this.#running.delete(id);
+        this.#leave(id);
+      },
+    };
+  }
+
+  /** What it holds. */
+  async status(): Promise<ManagerStatus> {
+    return (await this.#ask({ do: "status" }, SILENT)) as ManagerStatus;
+  }
+
+  /** Closes the sessions at an address; how many there were. */
+  async end(address: string): Promise<number> {
+    return Number(await this.#ask({ do: "end", address }, SILENT));
+  }
+
+  /** Ends it, and waits until it is gone. */
+  async stop(): Promise<void> {
+    const gone = new Promise((resolve) => this.#connection.once("close", resolve));
+    await this.#ask({ do: "stop" }, SILENT).catch(() => {}); // gone before it has answered is gone as well
+    await gone;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#connection.destroy();
+  }
+
+  #start(reader: MessageReader): void {
+    const lost = (): void => {
+      const running = [...this.#running.values()];
+      this.#running.clear();
+      for (const each of running) each.failed(new FivedError("SESSION_LOST", "Lost the session manager: it has ended"));
+    };
+    this.#connection.on("error", () => {}).once("close", lost);
+    this.#connection.once("end", () => this.#connection.destroy());
+    const hear = (): void => {
+      for (let line = reader.line(); line !== undefined; line = reader.line()) {
+        const said = line === null ? undefined : readEvent(line);
+        if (said === undefined || !("event" in said)) return void this.#connection.destroy();
+        this.#heard(said.id, said.event);
+      }
+    };
+    this.#connection.on("data", (octets: Buffer) => {
+      reader.push(octets);
+      hear();
+    });
+    hear();
+    this.#connection.unref(); // streams keep a program alive, and requests that wait
+  }
+
+  #heard(id: number, event: Event): void {
+    const running = this.#running.get(id);
+    if (running === undefined) return;
+    switch (event.event) {
+      case "log":
+        return running.people.log(event.text);
+      case "error":
+        return this.#ended(id, () => running.failed(errorOf(event.error)));
+      case "confirm":
+      case "ask":
+        return void this.#answer(id, running, event);
+      default:
+        return running.heard(event);
+    }
+  }
+
+  async #answer(
+    id: number,
+    { people, failed }: Running,
+    event: Extract<Event, { readonly event: "confirm" | "ask" }>,
+  ): Promise<void> {
+    try {
+      if (event.event === "confirm") {
+        const yes = (await people.confirm?.(event.text)) ?? false;
+        return this.#say({ id, do: "answer", yes });
+      }
+      const octets = (await people.ask?.(event.text, event.shown)) ?? new Uint8Array(0);
+      this.#say({ id, do: "answer", bytes: octets.length });
+      const copy = Buffer.from(octets);
+      octets.fill(0);
+      this.#connection.write(copy, () => copy.fill(0));
+    } catch (error) {
+      this.#leave(id);
+      this.#ended(id, () => failed(error instanceof FivedError ? error : new FivedError("ABORTED", String(error))));
+    }
+  }
+
+  #ended(id: number, tell: () => void): void {
+    this.#running.delete(id);
+    if (this.#running.size === 0) this.#connection.unref();
+    tell();
+  }
+
+  #begin(id: number, request: Request, people: Asked, hooks: Omit<Running, "people">): void {
+    this.#running.set(id, { people, ...hooks });
+    this.#connection.ref();
+    const { confirm, ask, tries } = people;
+    this.#say({ id, ...request, confirm: confirm !== undefined, ask: ask !== undefined, tries });
+    if (!this.isThere)
+      this.#ended(id, () => hooks.failed(new FivedError("SESSION_LOST", "Lost the session manager: it has ended")));
+  }
+
+  #ask(request: Request, people: Asked, heard?: (event: Event) => void): Promise<unknown> {
+    return this.#asking(request, people, heard).result;
+  }
+
+  #asking(
+    request: Request,
+    people: Asked,
+    heard: (event: Event) => void = () => {},
+  ): { readonly id: number; readonly result: Promise<unknown> } {
+    const id = ++this.#last;
+    const result = new Promise<unknown>((resolve, reject) => {
+      this.#begin(id, request, people, {
+        heard: (event) => {
+          if (event.event === "done") this.#ended(id, () => resolve(event.result));
+          else heard(event);
+        },
+        failed: reject,
+      });
+    });
+    return { id, result };
+  }
+
+  #leave(id: number): void {
+    this.#say({ id, do: "leave" });
+  }
+
+  #say(line: object): void {
+    if (!this.#connection.destroyed) this.#connection.write(`${JSON.stringify(line)}\n`);
+  }
+}
+
+/** Nobody is asked, and nothing is told. */
+const SILENT: Asked = { tries: 1, log() {} };
+
+async function reached(path: string): Promise<Socket | undefined> {
+  return await new Promise((resolve, reject) => {
+    const socket = connectSocket({ path, allowHalfOpen: true });
+    socket.once("connect", () => resolve(socket));
+    socket.once("error", (cause: NodeJS.ErrnoException) => {
+      // Nothing there, or what a manager that died has left.
+      if (cause.code === "ENOENT" || cause.code === "ECONNREFUSED") return resolve(undefined);
+      reject(
+        new FivedError("STATE_UNUSABLE", `Cannot reach the session manager at ${path}: ${cause.message}`, { cause }),
+      );
+    });
+  });
+}
+
+function greeted(
+  connection: Socket,
+  reader: MessageReader,
+  path: string,
+): Promise<{ readonly token: string; readonly pid: number }> {
+  return new Promise((resolve, reject) => {
+    const fail = (): void => {
+      connection.destroy();
+      const why = "it does not answer as one, or is another version; end it with fived down";
+      reject(new FivedError("PROTOCOL_ERROR", `Cannot use the session manager at ${path}: ${why}`));
+    };
+    const late = setTimeout(fail, HELLO_MS);
+    const done = (): void => {
+      clearTimeout(late);
+      connection.off("data", hear).off("close", fail).off("end", fail);
+    };
+    const hear = (octets: Buffer): void => {
+      reader.push(octets);
+      const line = reader.line();
+      if (line === undefined) return;
+      done();
+      const said = line === null ? undefined : readEvent(line);
+      if (said === undefined || !("token" in said)) return fail();
+      resolve(said);
+    };
+    connection
+      .on("data", hear)
+      .once("close", fail)
+      .once("end", fail)
+      .on("error", () => {});
+  });
+}
+
+function errorOf({ code, message, status, reason }: SentError): FivedError {
+  const known: ErrorCode = ERROR_CODES.find((each) => each === code) ?? "SESSION_LOST";
+  return new FivedError(known, message, {
+    ...(status === undefined ? {} : { status }),
+    ...(reason !== undefined && isCodeName(reason) ? { reason } : {}),
+  });
+}
+
+function isCodeName(text: string): text is CodeName {
+  return Object.hasOwn(Code, text);
+}
+
+/** The bytes of a stream that the manager has opened. Its end is believed when the manager says that it was one. */
+class ManagedStream extends Duplex {
+  readonly #socket: Socket;
+  readonly #leave: () => void;
+  /** How the stream was over, as the manager says. */
+  #code: CodeName | undefined;
+  #bytesEnded = false;
+  #isEndTold = false;
+
+  constructor(socket: Socket, leave: () => void) {
+    super({ allowHalfOpen: true });
+    this.#socket = socket;
+    this.#leave = leave;
+    socket.on("data", (octets: Buffer) => {
+      if (!this.push(octets)) socket.pause();
+    });
+    socket.once("end", () => this.#settle());
+    socket.once("close", () => this.#settle());
+    socket.on("error", () => {}); // "close" follows
+  }
+
+  /** The manager says how it was over. */
+  over(code: CodeName): void {
+    this.#code = code;
+    this.#settle();
+  }
+
+  /** The manager says that the service has ended its direction in peace. */
+  ended(): void {
+    this.#isEndTold = true;
+    this.#settle();
+  }
+
+  #settle(): void {
+    if (this.#code !== undefined && this.#code !== "NO_ERROR") {
+      const message = `The stream was cut: ${this.#code}${this.#code === "DENIED" ? ", access was withdrawn" : ""}`;
+      return void this.destroy(new FivedError("STREAM_RESET", message, { reason: this.#code }));
+    }
+    const isTold = this.#isEndTold || this.#code !== undefined;
+    if (isTold && this.#socket.readableEnded && !this.#bytesEnded) {
+      this.#bytesEnded = true;
+      this.push(null);
+    }
+    if (this.#code !== undefined && !this.writableEnded) this.end(); // nobody takes what might still be said
+  }
+
+  override _read(): void {
+    this.#socket.resume();
+  }
+
+  override _write(octets: Buffer, _encoding: BufferEncoding, done: (error?: Error | null) => void): void {
+    if (this.#socket.destroyed) return done();
+    this.#socket.write(octets, () => done());
+  }
+
+  override _final(done: () => void): void {
+    this.#socket.end(() => done());
+  }
+
+  override _destroy(error: Error | null, done: (error: Error | null) => void): void {
+    if (this.#code === undefined) this.#leave();
+    this.#socket.destroy();
+    done(error);
+  }
+}

@@ -1,0 +1,189 @@
+/**
+ * A session that is held for all programs of a person: opened when the first one needs it, kept while none does, and opened again when it was
+ * lost. What it is to one server, for one user, with one set of choices.
+ *
+ * ```
+ *            use                    opened                     lost
+ *   idle ──────────▶ connecting ──────────▶ ready ──────────────────────▶ waiting
+ *    ▲                    │ failed                                           │ after 0.5 s, 1 s, 2 s … a minute, more or less
+ *    └────────────────────┘◀─────────────────────────────────────────────────┘ connecting, with nobody to ask
+ * ```
+ * @module
+ */
+import { FivedError } from "../../io/index.ts";
+import { type Address, printAddress } from "../address.ts";
+import { type ClientChoices, optionsOf, type People } from "../choices.ts";
+import { SessionPool } from "../pool.ts";
+import type { ServiceOpener } from "../session.ts";
+
+/** First wait before a lost session is opened again; each failure doubles it. */
+const BACK_OFF_MS = 500;
+const BACK_OFF_MS_MAX = 60_000;
+/** A session that nobody has used for so long is not opened again, and is closed. */
+const WARM_MS = 60 * 60_000;
+const IDLE_LOOK_MS = 60_000;
+
+/** Failures of the way, after which another try may do better. All others are told to whoever asks next. */
+const PASSING: ReadonlySet<string> = new Set(["RESOLVE_FAILED", "CONNECT_FAILED", "TIMEOUT", "SESSION_LOST"]);
+
+/** A held session, for people to look at. */
+export interface HeldStatus {
+  readonly address: string;
+  readonly user: string | undefined;
+  /** Who the server says we are. */
+  readonly identity: string | undefined;
+  readonly state: "idle" | "connecting" | "ready" | "waiting";
+  readonly sessions: number;
+  readonly connections: number;
+  readonly streams: number;
+  readonly queuedBytes: number;
+  readonly roundTripMs: number | undefined;
+  /** Why it was lost, or could not be opened, last. */
+  readonly trouble: string | undefined;
+}
+
+/** Nobody sits at a terminal. */
+function nobody(log: (line: string) => void): People {
+  return { tries: 1, log };
+}
+
+/** Holds one. */
+export class Held implements AsyncDisposable {
+  readonly address: Address;
+  readonly #choices: ClientChoices;
+  readonly #log: (line: string) => void;
+  readonly #pool: SessionPool;
+  readonly #looking: NodeJS.Timeout;
+  #usedAt = performance.now();
+  #failures = 0;
+  #waiting: NodeJS.Timeout | undefined;
+  #identity: string | undefined;
+  #trouble: string | undefined;
+  #closed = false;
+
+  /** @param log what is said where nobody asks */
+  constructor(address: Address, choices: ClientChoices, log: (line: string) => void) {
+    this.address = address;
+    this.#choices = choices;
+    this.#log = log;
+    const options = optionsOf(choices, nobody(log));
+    this.#pool = new SessionPool(address, options, (error) => this.#lost(error), "ends-when-closed");
+    this.#looking = setInterval(() => this.#look(), IDLE_LOOK_MS).unref();
+  }
+
+  /** Calls `act` with a session that takes one more stream; rejects as connecting does. Whoever asks is asked, where something has to be. */
+  async use(act: (session: ServiceOpener) => void, people: People, agent?: string): Promise<void> {
+    if (this.#closed)
+      throw new FivedError("ABORTED", `Cannot use the session at ${printAddress(this.address)}: it is being closed`);
+    this.#usedAt = performance.now();
+    clearTimeout(this.#waiting); // no need to wait: somebody wants it now
+    this.#waiting = undefined;
+    const choices = agent === undefined ? this.#choices : { ...this.#choices, agent };
+    for (;;) {
+      const others = this.#pool.isOpening;
+      try {
+        await this.#pool.use((session) => act(this.#met(session)), optionsOf(choices, people));
+        this.#usedAt = performance.now();
+        return;
+      } catch (error) {
+        // Somebody else was asked, and has left: then we are.
+        if (others && error instanceof FivedError && error.code === "ABORTED") continue;
+        this.#trouble = error instanceof Error ? error.message : String(error);
+        throw error;
+      }
+    }
+  }
+
+  /** Who the server says we are; undefined for nobody. Rejects as connecting does. */
+  identity(people: People, agent?: string): Promise<string | undefined> {
+    return new Promise((resolve, reject) => {
+      this.use((session) => session.identity.then(resolve, reject), people, agent).catch(reject);
+    });
+  }
+
+  get status(): HeldStatus {
+    const all = this.#pool.sessions.map((session) => session.status);
+    const sum = (part: (status: (typeof all)[number]) => number): number =>
+      all.reduce((total, each) => total + part(each), 0);
+    return {
+      address: printAddress({ ...this.address, user: undefined }),
+      user: this.#choices.user,
+      identity: all.length > 0 ? this.#identity : undefined,
+      state: this.#state,
+      sessions: all.length,
+      connections: sum(({ connections }) => connections),
+      streams: sum(({ streams }) => streams),
+      queuedBytes: sum(({ queuedBytes }) => queuedBytes),
+      roundTripMs: all.find(({ roundTripMs }) => roundTripMs !== undefined)?.roundTripMs,
+      trouble: this.#trouble,
+    };
+  }
+
+  get #state(): HeldStatus["state"] {
+    if (this.#pool.sessions.length > 0) return "ready";
+    if (this.#pool.isOpening) return "connecting";
+    return this.#waiting === undefined ? "idle" : "waiting";
+  }
+
+  /** Nobody has used it for long, and nobody is. */
+  get isForgotten(): boolean {
+    return this.#state === "idle" && performance.now() - this.#usedAt > WARM_MS;
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    this.#closed = true;
+    clearTimeout(this.#waiting);
+    clearInterval(this.#looking);
+    await this.#pool[Symbol.asyncDispose]();
+  }
+
+  /** A session as it is used: what it tells of itself is known afterwards. */
+  #met(session: ServiceOpener): ServiceOpener {
+    this.#failures = 0;
+    this.#trouble = undefined;
+    session.identity.then(
+      (identity) => {
+        this.#identity = identity;
+      },
+      () => {}, // whoever uses the session is told
+    );
+    return session;
+  }
+
+  #lost(error: unknown): void {
+    if (this.#closed || error === undefined) return;
+    this.#trouble = error instanceof Error ? error.message : String(error);
+    this.#log(this.#trouble);
+    if (isPassing(error)) this.#reopenLater();
+  }
+
+  #reopenLater(): void {
+    if (this.#closed || this.#waiting !== undefined || performance.now() - this.#usedAt > WARM_MS) return;
+    const longest = Math.min(BACK_OFF_MS * 2 ** this.#failures, BACK_OFF_MS_MAX);
+    this.#failures++;
+    // Not all managers of an organisation at once when its server is back.
+    this.#waiting = setTimeout(() => void this.#reopen(), longest * (0.5 + Math.random() / 2));
+  }
+
+  async #reopen(): Promise<void> {
+    this.#waiting = undefined;
+    try {
+      await this.#pool.use((session) => void this.#met(session));
+    } catch (error) {
+      this.#trouble = error instanceof Error ? error.message : String(error);
+      if (isPassing(error)) this.#reopenLater();
+    }
+  }
+
+  #look(): void {
+    if (performance.now() - this.#usedAt < WARM_MS) return;
+    for (const session of this.#pool.sessions) {
+      if (session.status.streams > 0) this.#usedAt = performance.now();
+      else void session[Symbol.asyncDispose]();
+    }
+  }
+}
+
+function isPassing(error: unknown): boolean {
+  return error instanceof FivedError && PASSING.has(error.code);
+}

@@ -1,0 +1,538 @@
+/**
+ * The session manager (paper section 3.2 and Figure 4): one process of a person's that holds sessions for all his programs. What it is asked is
+ * `messages.ts`, where `place.ts`, and one session is `held.ts`; here it is done.
+ *
+ * A program that talks nonsense, or leaves in the middle, loses its connections and nothing else.
+ * @module
+ */
+import { randomBytes } from "node:crypto";
+import { rm } from "node:fs/promises";
+import { connect as connectSocket, createServer, type Server, type Socket } from "node:net";
+import { FivedError, lockFile, type Splice, spliceOf } from "../../io/index.ts";
+import { Code } from "../../wire/index.ts";
+import { type Address, parseAddress, printAddress } from "../address.ts";
+import type { ClientChoices, People } from "../choices.ts";
+import { type Forward, listenFor } from "../forward.ts";
+import { Held, type HeldStatus } from "./held.ts";
+import { type Event, HELLO, MessageReader, overEvent, type Request, readSaid, type Said } from "./messages.ts";
+import { preparePlace } from "./place.ts";
+
+/** Connections of programs at once; each costs a descriptor, and most are streams. */
+const CONNECTIONS_MAX = 4_096;
+/** Requests of one program that are not over. */
+const REQUESTS_MAX = 2_048;
+/** Time for a stream's request and its bytes' connection to find each other, and for a new connection to say what it is. */
+const MEET_MS = 10_000;
+/** Names in one event, so that each is a line well within its bound. */
+const NAMES_AT_ONCE = 500;
+
+/** What is told of a manager. */
+export interface ManagerStatus {
+  readonly pid: number;
+  readonly socket: string;
+  readonly sessions: readonly HeldStatus[];
+  /** Addresses that it listens on for programs that know nothing of it. */
+  readonly forwards: readonly string[];
+}
+
+/** A running manager. */
+export interface Manager extends AsyncDisposable {
+  readonly socket: string;
+  /** Resolves when it was told to stop, or when nobody has used it for as long as it was to wait. */
+  readonly stopped: Promise<void>;
+}
+
+/** How it runs. */
+export interface ManagerOptions {
+  readonly socket: string;
+  readonly log: (line: string) => void;
+  /** Stop when nothing was held or asked for so long; never, if left out. In milliseconds. */
+  readonly idleMs?: number;
+}
+
+/**
+ * Starts one. Rejects with STATE_UNUSABLE where its folder is not ours alone, and with LISTEN_FAILED where a manager answers there already.
+ * A socket that nobody answers was left behind by one that died, and is replaced.
+ */
+export async function startManager(options: ManagerOptions): Promise<Manager> {
+  await preparePlace(options.socket);
+  // Of two that start at once, one looks while the other waits.
+  await using _lock = await lockFile(`${options.socket}.lock`);
+  if (await answers(options.socket))
+    throw new FivedError("LISTEN_FAILED", `Cannot start a session manager: one runs already at ${options.socket}`);
+  await rm(options.socket, { force: true });
+  const manager = new Daemon(options);
+  await manager.listen();
+  return manager;
+}
+
+function answers(path: string): Promise<boolean> {
+  return new Promise((resolve) => {
+    const probe = connectSocket({ path });
+    probe.once("connect", () => {
+      probe.destroy();
+      resolve(true);
+    });
+    probe.once("error", () => resolve(false));
+  });
+}
+
+/** A stream's request waits for the connection of its bytes, or the other way round. */
+interface Meeting {
+  readonly socket: PromiseWithResolvers<Socket>;
+  readonly timer: NodeJS.Timeout;
+}
+
+class Daemon implements Manager {
+  readonly socket: string;
+  readonly stopped: Promise<void>;
+  readonly log: (line: string) => void;
+  readonly #server: Server;
+  readonly #stop: () => void;
+  readonly #idleMs: number;
+  readonly #idle: NodeJS.Timeout;
+  #usedAt = performance.now();
+  readonly #sockets = new Set<Socket>();
+  readonly #held = new Map<string, Held>();
+  readonly #programs = new Map<string, Program>();
+  readonly forwards = new Set<Forward>();
+
+  constructor({ socket, log, idleMs = Number.POSITIVE_INFINITY }: ManagerOptions) {
+    this.socket = socket;
+    this.log = log;
+    this.#idleMs = idleMs;
+    const stopped = Promise.withResolvers<void>();
+    this.stopped = stopped.promise;
+    this.#stop = stopped.resolve;
+    this.#server = createServer({ allowHalfOpen: true }, (connection) => this.#accept(connection));
+    this.#idle = setInterval(() => this.#look(), Math.min(60_000, idleMs / 4)).unref();
+  }
+
+  async listen(): Promise<void> {
+    await new Promise<void>((resolve, reject) => {
+      this.#server.once("error", (error) => {
+        const message = `Cannot listen on ${this.socket}: ${error.message}`;
+        reject(new FivedError("LISTEN_FAILED", message, { cause: error }));
+      });
+      this.#server.listen(this.socket, resolve);
+    });
+    this.#server.on("error", (error) => this.log(`cannot accept a connection: ${error.message}`));
+  }
+
+  get status(): ManagerStatus {
+    return {
+      pid: process.pid,
+      socket: this.socket,
+      sessions: [...this.#held.values()].map(({ status }) => status),
+      forwards: [...this.forwards].map(({ address }) => address),
+    };
+  }
+
+  /** The session for these choices; one is enough for all that ask with the same. */
+  held(text: string, choices: ClientChoices): Held {
+    const parsed = parseAddress(text);
+    const address: Address =
+      parsed.type === "tcp" ? { ...parsed, service: undefined, user: undefined } : { ...parsed, user: undefined };
+    // The agent changes with each terminal, and `careful` with each verb: they are no other session.
+    const { agent: _, careful: __, ...lasting } = choices;
+    const key = JSON.stringify([
+      printAddress(address),
+      Object.entries(lasting).sort(([one], [other]) => (one < other ? -1 : 1)),
+    ]);
+    const known = this.#held.get(key);
+    if (known !== undefined) return known;
+    const held = new Held(address, lasting, this.log);
+    this.#held.set(key, held);
+    return held;
+  }
+
+  /** Closes the sessions at an address; how many there were. */
+  async end(text: string): Promise<number> {
+    const wanted = pinless(text);
+    let ended = 0;
+    for (const [key, held] of [...this.#held]) {
+      if (printAddress(held.address) !== wanted) continue;
+      this.#held.delete(key);
+      ended++;
+      await held[Symbol.asyncDispose]();
+    }
+    return ended;
+  }
+
+  stop(): void {
+    this.#stop();
+  }
+
+  /** The program with that token. */
+  program(token: string): Program | undefined {
+    return this.#programs.get(token);
+  }
+
+  greeted(program: Program): void {
+    this.#programs.set(program.token, program);
+  }
+
+  left(program: Program): void {
+    this.#programs.delete(program.token);
+  }
+
+  #accept(connection: Socket): void {
+    this.#usedAt = performance.now();
+    connection.on("error", () => {}); // "close" follows
+    if (this.#sockets.size >= CONNECTIONS_MAX) return void connection.destroy();
+    this.#sockets.add(connection);
+    connection.once("close", () => this.#sockets.delete(connection));
+    new Caller(this, connection);
+  }
+
+  #look(): void {
+    for (const [key, held] of this.#held)
+      if (held.isForgotten) {
+        this.#held.delete(key);
+        void held[Symbol.asyncDispose]();
+      }
+    const isUsed = this.#sockets.size > 0 || [...this.#held.values()].some(({ status }) => status.streams > 0);
+    if (isUsed) this.#usedAt = performance.now();
+    else if (performance.now() - this.#usedAt > this.#idleMs) this.#stop();
+  }
+
+  async [Symbol.asyncDispose](): Promise<void> {
+    clearInterval(this.#idle);
+    const closed = new Promise((resolve) => this.#server.close(resolve));
+    for (const forward of this.forwards) await forward[Symbol.asyncDispose]();
+    await Promise.all([...this.#held.values()].map((held) => held[Symbol.asyncDispose]()));
+    for (const connection of this.#sockets) connection.destroy();
+    await closed;
+  }
+}
+
+/** An address without user and service, as held sessions are found by. */
+function pinless(text: string): string {
+  const parsed = parseAddress(text);
+  return printAddress(
+    parsed.type === "tcp" ? { ...parsed, service: undefined, user: undefined } : { ...parsed, user: undefined },
+  );
+}
+
+/** A new connection: what it says first tells whether it is a program's requests or a stream's bytes. */
+class Caller {
+  constructor(daemon: Daemon, socket: Socket) {
+    const reader = new MessageReader();
+    const late = setTimeout(() => socket.destroy(), MEET_MS);
+    const hear = (octets: Buffer): void => {
+      reader.push(octets);
+      const line = reader.line();
+      if (line === undefined) return;
+      clearTimeout(late);
+      socket.off("data", hear).pause();
+      const said = line === null ? undefined : readSaid(line);
+      if (said?.type === "hello") return new Program(daemon, socket, reader).start();
+      const program = said?.type === "data" ? daemon.program(said.token) : undefined;
+      if (program === undefined || said?.type !== "data") return void socket.destroy();
+      const rest = reader.rest();
+      if (rest.length > 0) socket.unshift(rest);
+      program.bytes(said.id, socket);
+    };
+    socket.on("data", hear);
+    socket.once("close", () => clearTimeout(late));
+    socket.once("end", () => {
+      if (reader.rest().length === 0) socket.end();
+    });
+  }
+}
+
+/** A program's requests. */
+class Program {
+  /** What the connections of its streams' bytes show, so that no other program's are taken for them. */
+  readonly token = randomBytes(16).toString("base64url");
+  readonly #daemon: Daemon;
+  readonly #socket: Socket;
+  readonly #reader: MessageReader;
+  readonly #running = new Map<number, Task>();
+  readonly #meetings = new Map<number, Meeting>();
+  /** Octets of an answer are coming. */
+  #octets: { readonly id: number; readonly bytes: number } | undefined;
+
+  constructor(daemon: Daemon, socket: Socket, reader: MessageReader) {
+    this.#daemon = daemon;
+    this.#socket = socket;
+    this.#reader = reader;
+  }
+
+  start(): void {
+    this.#daemon.greeted(this);
+    this.#socket.once("close", () => {
+      this.#daemon.left(this);
+      for (const task of this.#running.values()) task.leave();
+      for (const [id] of this.#meetings) this.#forget(id);
+    });
+    this.#socket.once("end", () => this.#socket.end());
+    this.#write({ hello: HELLO, token: this.token, pid: process.pid });
+    this.#socket.on("data", (octets) => {
+      this.#reader.push(octets);
+      this.#hear();
+    });
+    this.#socket.resume();
+    this.#hear();
+  }
+
+  /** Tells something of a request. */
+  tell(id: number, event: Event): void {
+    this.#write({ id, ...event });
+  }
+
+  /** The bytes of a stream have come. */
+  bytes(id: number, socket: Socket): void {
+    this.#meeting(id).socket.resolve(socket);
+  }
+
+  /** Where the bytes of a stream come. */
+  async connectionOf(id: number): Promise<Socket> {
+    const socket = await this.#meeting(id).socket.promise;
+    this.#forget(id);
+    return socket;
+  }
+
+  #meeting(id: number): Meeting {
+    const known = this.#meetings.get(id);
+    if (known !== undefined) return known;
+    const socket = Promise.withResolvers<Socket>();
+    socket.promise.catch(() => {}); // whoever waits hears of it
+    const timer = setTimeout(() => this.#forget(id), MEET_MS);
+    const meeting = { socket, timer };
+    this.#meetings.set(id, meeting);
+    if (this.#meetings.size > REQUESTS_MAX) this.#socket.destroy();
+    return meeting;
+  }
+
+  #forget(id: number): void {
+    const meeting = this.#meetings.get(id);
+    if (meeting === undefined) return;
+    this.#meetings.delete(id);
+    clearTimeout(meeting.timer);
+    meeting.socket.reject(new FivedError("ABORTED", "Cannot open a stream: its bytes did not come"));
+    meeting.socket.promise.then(
+      (socket) => {
+        if (!this.#running.has(id)) socket.destroy();
+      },
+      () => {},
+    );
+  }
+
+  #write(line: object): void {
+    if (!this.#socket.destroyed) this.#socket.write(`${JSON.stringify(line)}\n`);
+  }
+
+  #hear(): void {
+    for (;;) {
+      if (this.#octets !== undefined) {
+        const { id, bytes } = this.#octets;
+        const octets = this.#reader.octets(bytes);
+        if (octets === undefined) return;
+        this.#octets = undefined;
+        this.#running.get(id)?.answered(octets);
+        continue;
+      }
+      const line = this.#reader.line();
+      if (line === undefined) return;
+      const said = line === null ? undefined : readSaid(line);
+      if (said === undefined || !this.#obey(said)) return void this.#socket.destroy();
+    }
+  }
+
+  /** False for what makes no sense here. */
+  #obey(said: Said): boolean {
+    switch (said.type) {
+      case "request":
+        if (this.#running.has(said.id) || this.#running.size >= REQUESTS_MAX) return false;
+        this.#run(new Task(this, said.id, said.asks), said.request);
+        return true;
+      case "answer":
+        this.#running.get(said.id)?.answered(said.yes);
+        return true;
+      case "octets":
+        this.#octets = said;
+        return true;
+      case "leave":
+        this.#running.get(said.id)?.leave();
+        return true;
+      default:
+        return false;
+    }
+  }
+
+  #run(task: Task, request: Request): void {
+    this.#running.set(task.id, task);
+    perform(this.#daemon, this, task, request)
+      .catch((error: unknown) => task.tell({ event: "error", error: sentOf(error) }))
+      .finally(() => this.#running.delete(task.id));
+  }
+}
+
+function sentOf(error: unknown): Extract<Event, { readonly event: "error" }>["error"] {
+  if (!(error instanceof FivedError))
+    return { code: "INTERNAL", message: error instanceof Error ? error.message : String(error) };
+  const { code, message, status, reason } = error;
+  return { code, message, status, reason };
+}
+
+/** One request that is being done. */
+class Task {
+  readonly id: number;
+  readonly people: People;
+  readonly #program: Program;
+  readonly #leaving = new AbortController();
+  #asked: { resolve(answer: boolean | Uint8Array): void; reject(error: Error): void } | undefined;
+
+  constructor(program: Program, id: number, asks: Extract<Said, { readonly type: "request" }>["asks"]) {
+    this.#program = program;
+    this.id = id;
+    this.people = {
+      tries: asks.tries,
+      log: (text) => this.tell({ event: "log", text }),
+      ...(asks.confirm
+        ? { confirm: (text: string) => this.#ask({ event: "confirm", text }).then((answer) => answer === true) }
+        : {}),
+      ...(asks.ask
+        ? {
+            ask: (text: string, shown: boolean) =>
+              this.#ask({ event: "ask", text, shown }).then((answer) =>
+                answer instanceof Uint8Array ? answer : new Uint8Array(0),
+              ),
+          }
+        : {}),
+    };
+  }
+
+  get left(): AbortSignal {
+    return this.#leaving.signal;
+  }
+
+  tell(event: Event): void {
+    this.#program.tell(this.id, event);
+  }
+
+  answered(answer: boolean | Uint8Array): void {
+    if (this.#asked === undefined && answer instanceof Uint8Array) answer.fill(0); // nobody has asked
+    this.#asked?.resolve(answer);
+    this.#asked = undefined;
+  }
+
+  /** The program wants it no more, or is gone. */
+  leave(): void {
+    this.#leaving.abort();
+    this.#asked?.reject(new FivedError("ABORTED", "Cannot go on: whoever was asked has left"));
+    this.#asked = undefined;
+  }
+
+  #ask(event: Event): Promise<boolean | Uint8Array> {
+    if (this.left.aborted) return Promise.reject(new FivedError("ABORTED", "Cannot ask: nobody is there any more"));
+    return new Promise((resolve, reject) => {
+      this.#asked = { resolve, reject };
+      this.tell(event);
+    });
+  }
+}
+
+async function perform(daemon: Daemon, program: Program, task: Task, request: Request): Promise<void> {
+  switch (request.do) {
+    case "open":
+      return await open(daemon, program, task, request);
+    case "list": {
+      const names = await listed(daemon.held(request.address, request.choices), task, request);
+      for (let at = 0; at < names.length; at += NAMES_AT_ONCE)
+        task.tell({ event: "names", names: names.slice(at, at + NAMES_AT_ONCE) });
+      return task.tell({ event: "done", result: null });
+    }
+    case "login": {
+      const held = daemon.held(request.address, request.choices);
+      const identity = await held.identity(task.people, request.choices.agent);
+      return task.tell({ event: "done", result: identity ?? null });
+    }
+    case "forward":
+      return await forward(daemon, task, request);
+    case "status":
+      return task.tell({ event: "done", result: daemon.status });
+    case "end":
+      return task.tell({ event: "done", result: await daemon.end(request.address) });
+    case "stop":
+      task.tell({ event: "done", result: null });
+      return daemon.stop();
+  }
+}
+
+function listed(
+  held: Held,
+  { people }: Task,
+  { service, choices }: Extract<Request, { readonly do: "list" }>,
+): Promise<readonly string[]> {
+  return new Promise((resolve, reject) => {
+    held.use((session) => session.list(service).then(resolve, reject), people, choices.agent).catch(reject);
+  });
+}
+
+async function open(
+  daemon: Daemon,
+  program: Program,
+  task: Task,
+  request: Extract<Request, { readonly do: "open" }>,
+): Promise<void> {
+  const { address, service, host, choices } = request;
+  const held = daemon.held(address, choices);
+  const socket = await program.connectionOf(task.id);
+  const over = new Promise<void>((resolve) => socket.once("close", () => resolve()));
+  socket.once("finish", () => task.tell({ event: "ended" }));
+  let cut: number = Code.NO_ERROR;
+  let refused: unknown;
+  const to: Splice = {
+    ...spliceOf(socket),
+    destroy: () => socket.destroy(),
+    cut: (code) => {
+      cut = code;
+    },
+  };
+  const leave = (): void => void socket.destroy();
+  task.left.addEventListener("abort", leave, { once: true });
+  try {
+    await held.use(
+      (session) => {
+        if (socket.destroyed) return;
+        const answered = (error: FivedError | undefined): void => {
+          if (error === undefined) return task.tell({ event: "ready" });
+          refused = error;
+          socket.destroy();
+        };
+        session.join(service, to, answered, host);
+      },
+      task.people,
+      choices.agent,
+    );
+    await over;
+  } catch (error) {
+    socket.destroy();
+    throw error;
+  }
+  if (refused !== undefined) throw refused;
+  task.tell(overEvent(cut));
+}
+
+async function forward(
+  daemon: Daemon,
+  task: Task,
+  request: Extract<Request, { readonly do: "forward" }>,
+): Promise<void> {
+  const { bind, address, service, choices } = request;
+  const held = daemon.held(address, choices);
+  const use = (act: Parameters<Held["use"]>[0]): Promise<void> => held.use(act, task.people, choices.agent);
+  await using listening = await listenFor(use, { bind, service, log: (line) => task.people.log(line) });
+  daemon.forwards.add(listening);
+  try {
+    task.tell({ event: "done", result: listening.address });
+    await new Promise<void>((resolve) => {
+      task.left.addEventListener("abort", () => resolve(), { once: true });
+      if (task.left.aborted) resolve();
+    });
+  } finally {
+    daemon.forwards.delete(listening);
+  }
+}
