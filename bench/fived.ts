@@ -19,10 +19,11 @@ const LIMITS = {
   unauthenticated: { perSource: 10_000, start: 10_000, full: 10_000 },
 };
 
-/** The runtime that the package pins; without it, the one that runs the bench. */
 const PINNED = join(ROOT, "node_modules", ".bin", "node");
-const RUNTIME = existsSync(PINNED) ? PINNED : process.execPath;
-const COMMAND = join(ROOT, "bin", "fived.js");
+/** The runtime that the package pins; without it, the one that runs the bench. */
+export const RUNTIME = existsSync(PINNED) ? PINNED : process.execPath;
+/** The command `fived`. */
+export const COMMAND = join(ROOT, "bin", "fived.js");
 
 /** A service as the configuration file has it. */
 export type ServiceEntry =

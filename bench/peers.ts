@@ -75,10 +75,8 @@ PidFile none
 LogLevel ERROR
 `,
     );
-    const madeFolder = process.getuid?.() === 0 && !existsSync(SSHD_FOLDER);
-    if (madeFolder) await mkdir(SSHD_FOLDER, { mode: 0o755 });
     return await assemble("ssh", { bulkPort, echoPort, signal }, async (stack) => {
-      if (madeFolder) stack.defer(() => rmdir(SSHD_FOLDER));
+      await sshdFolder(stack);
       const log = path("log");
       const server = stack.use(await start(program("sshd"), ["-D", "-e", "-f", path("sshd_config")], { log }));
       await untilListening(port, server, signal);
@@ -246,7 +244,8 @@ export const PEERS: readonly Peer[] = [
   direct,
 ];
 
-async function fivedVersion(): Promise<string> {
+/** The package's version, and the commit. */
+export async function fivedVersion(): Promise<string> {
   const manifest = await readFile(join(ROOT, "package.json"), "utf8");
   const version = manifest.match(/"version": "([^"]+)"/)?.[1] ?? "unknown";
   try {
@@ -276,26 +275,38 @@ async function assemble(
   };
 }
 
+/** Makes the folder without which sshd does not start, where there is none; it goes with the stack. */
+export async function sshdFolder(stack: AsyncDisposableStack): Promise<void> {
+  if (process.getuid?.() !== 0 || existsSync(SSHD_FOLDER)) return;
+  await mkdir(SSHD_FOLDER, { mode: 0o755 });
+  stack.defer(() => rmdir(SSHD_FOLDER));
+}
+
 /** A self-signed P-256 certificate, its key, and both in one file as haproxy wants them. */
-async function makeCertificate(folder: string): Promise<{ certificate: string; key: string; both: string }> {
+export async function makeCertificate(
+  folder: string,
+  address = "127.0.0.1",
+): Promise<{ certificate: string; key: string; both: string }> {
   const certificate = join(folder, "server.pem");
   const key = join(folder, "server.key");
   const both = join(folder, "both.pem");
   await run("openssl", [
     ...["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2"],
-    ...["-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-out", certificate, "-keyout", key],
+    ...["-subj", `/CN=${address}`, "-addext", `subjectAltName=IP:${address}`, "-out", certificate, "-keyout", key],
   ]);
   await writeFile(both, (await readFile(certificate, "utf8")) + (await readFile(key, "utf8")), { mode: 0o600 });
   return { certificate, key, both };
 }
 
-function program(name: string): string {
+/** Where the program is; throws where it is not. */
+export function program(name: string): string {
   const path = findProgram(name);
   if (path === undefined) throw new Error(`Cannot start ${name}: it is not installed`);
   return path;
 }
 
-function absent(...names: readonly string[]): string | undefined {
+/** What is not installed of these; undefined when all of it is. */
+export function absent(...names: readonly string[]): string | undefined {
   const lacking = names.filter((name) => findProgram(name) === undefined);
   return lacking.length === 0 ? undefined : `not installed: ${lacking.join(", ")}`;
 }

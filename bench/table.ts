@@ -372,7 +372,8 @@ function cell(values: readonly number[], digits: number): string {
   return values.length === 1 || low === high ? middle.toFixed(digits) : `${middle.toFixed(digits)} (${low}-${high})`;
 }
 
-function answer(reached: boolean | undefined): string {
+/** Whether a target was reached, for a table. */
+export function answer(reached: boolean | undefined): string {
   return reached === undefined ? "?" : reached ? "yes" : "**no**";
 }
 
@@ -381,7 +382,7 @@ function count(streams: number): string {
 }
 
 /** A markdown table, padded so that it reads well on a terminal too. */
-function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
+export function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
   const widths = head.map((title, column) => Math.max(3, title.length, ...rows.map((row) => row[column]?.length ?? 0)));
   const line = (cells: readonly string[]) =>
     `| ${widths.map((width, column) => (cells[column] ?? "").padEnd(width)).join(" | ")} |`;
