@@ -5,7 +5,7 @@
 import type { Panel } from "../plot.ts";
 import { answer, median, table } from "../table.ts";
 import { MODEL } from "./link.ts";
-import type { Times, Warmth, WayName } from "./site.ts";
+import { type Times, WAYS, type Warmth, type WayName } from "./site.ts";
 
 /** All points of one way, one element for each. */
 export interface Series {
@@ -125,7 +125,7 @@ export function judge(report: Report): readonly Verdict[] {
 export function markdown(report: Report): string {
   const { circumstances, series, echoes, versions, notes } = report;
   const parts = WARMTHS.flatMap(({ warmth, title }) => {
-    const rows = series.filter((each) => each.warmth === warmth);
+    const rows = inOrder(series.filter((each) => each.warmth === warmth));
     if (rows.length === 0) return [];
     const head = ["ms", "points", "first byte", "round trips", "thousandth", "millionth"];
     return [`## ${title}`, table(head, rows.map(row))];
@@ -143,7 +143,7 @@ brackets the quartiles. A round trip is ${roundTripMs} ms. Compare within one ru
       : [
           "## Echo of one octet beside four bulk streams",
           "fived and OpenSSH: all five in one session; TCP: five connections.",
-          table(["ms", "echoes", "p50", "p90", "p99", "most", "bulk, Mbit/s"], echoes.map(echoRow)),
+          table(["ms", "echoes", "p50", "p90", "p99", "most", "bulk, Mbit/s"], inOrder(echoes).map(echoRow)),
         ]),
     "## Targets",
     table(
@@ -161,9 +161,9 @@ brackets the quartiles. A round trip is ${roundTripMs} ms. Compare within one ru
 /** The report as box charts: Figure 8 on the left, Figure 9 on the right, whiskers from the 5th to the 95th of a hundred. */
 export function panels(report: Report): readonly Panel[] {
   const { series, echoes } = report;
-  const cold = series.filter(({ warmth }) => warmth === "cold");
+  const cold = inOrder(series.filter(({ warmth }) => warmth === "cold"));
   const coldTcp = cold.filter(({ way }) => way === "tcp");
-  const warm = series.filter(({ warmth }) => warmth !== "cold");
+  const warm = inOrder(series.filter(({ warmth }) => warmth !== "cold"));
   const timesOf = FIGURES.flatMap((figure) => [
     panelOf(
       `${figure} byte, cold`,
@@ -194,6 +194,11 @@ function panelOf(title: string, bars: readonly (readonly [string, WayName, reado
       return [{ name, value: at(0.5), ours: TITLES[way].startsWith("fived"), spread }];
     }),
   };
+}
+
+/** In the order in which the ways are named, whatever was measured first. */
+function inOrder<T extends { readonly way: WayName }>(all: readonly T[]): readonly T[] {
+  return all.toSorted((one, other) => WAYS.indexOf(one.way) - WAYS.indexOf(other.way));
 }
 
 function row(each: Series): string[] {
