@@ -229,8 +229,24 @@ const fived: Server = {
     );
     const command = [RUNTIME, COMMAND, "serve", "-c", configuration, "--state", state];
     await serving(ground, "server", PORTS.fived, command);
+    await meet(ground);
   },
 };
+
+/**
+ * The first contact, in a process of its own: whoever pins a key without asking anybody trusts it fully from his next process on, and only
+ * then does AUTH travel ahead.
+ */
+async function meet({ folder, link }: Ground): Promise<void> {
+  const { userKey, fivedKnownHosts } = filesIn(folder);
+  const options = ["StrictHostKeyChecking=accept-new", `UserKnownHostsFile=${fivedKnownHosts}`, "BatchMode=yes"];
+  const [command, ...args] = link.at("client", [
+    ...[RUNTIME, COMMAND, "list", "-i", userKey, ...options.flatMap((option) => ["-o", option])],
+    `${USER}@${SERVER_ADDRESS}:${PORTS.fived}`,
+  ]);
+  const folders = { XDG_CONFIG_HOME: folder, XDG_STATE_HOME: folder, XDG_RUNTIME_DIR: folder, FIVED_MANAGER: "off" };
+  await run(command, args, { env: { ...process.env, ...folders }, timeout: READY_SECONDS * 1_000 });
+}
 
 /** Every server, in the order in which they are started: all the others lead to the first. */
 export const SERVERS: readonly Server[] = [origin, nginx, stunnel, haproxy, ssh, fived];

@@ -79,7 +79,7 @@ export function waysOf(folder: string): Ways {
     }
   }
 
-  const options: ConnectOptions = { knownHosts: files.fivedKnownHosts, strictHostKeyChecking: "accept-new" };
+  const options: ConnectOptions = { knownHosts: files.fivedKnownHosts, strictHostKeyChecking: "yes" };
   const address = `${SERVER_ADDRESS}:${PORTS.fived}`;
   const keys = { identityFiles: [files.userKey], identitiesOnly: true, agent: undefined, folder };
   const signedIn: ConnectOptions = {
