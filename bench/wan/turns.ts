@@ -36,7 +36,7 @@ const IDLE_MS = 2_000;
 /** After each point, so that what ends a connection is not in the way of the next one. */
 const PAUSE_MS = 40;
 /** Before anything counts: V8 compiles what it is made to repeat, and servers fill their caches. */
-const WARM_UPS = 5;
+const WARM_UPS = 10;
 /** A link that delivers a packet later than this is not the one it claims to be: the point is dropped. */
 const LATE_MS_MAX = 1;
 /** Failed points after which a way is left out. */
