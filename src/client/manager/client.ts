@@ -143,6 +143,7 @@ export class ManagerClient implements AsyncDisposable {
   async stop(): Promise<void> {
     const gone = new Promise((resolve) => this.#connection.once("close", resolve));
     await this.#ask({ do: "stop" }, SILENT).catch(() => {}); // gone before it has answered is gone as well
+    this.#connection.ref();
     await gone;
   }
 

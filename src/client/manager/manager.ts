@@ -219,12 +219,13 @@ class Caller {
   constructor(daemon: Daemon, socket: Socket) {
     const reader = new MessageReader();
     const late = setTimeout(() => socket.destroy(), MEET_MS);
+    const left = (): void => void socket.destroy();
     const hear = (octets: Buffer): void => {
       reader.push(octets);
       const line = reader.line();
       if (line === undefined) return;
       clearTimeout(late);
-      socket.off("data", hear).pause();
+      socket.off("data", hear).off("end", left).pause();
       const said = line === null ? undefined : readSaid(line);
       if (said?.type === "hello") return new Program(daemon, socket, reader).start();
       const program = said?.type === "data" ? daemon.program(said.token) : undefined;
@@ -233,11 +234,8 @@ class Caller {
       if (rest.length > 0) socket.unshift(rest);
       program.bytes(said.id, socket);
     };
-    socket.on("data", hear);
+    socket.on("data", hear).once("end", left);
     socket.once("close", () => clearTimeout(late));
-    socket.once("end", () => {
-      if (reader.rest().length === 0) socket.end();
-    });
   }
 }
 
