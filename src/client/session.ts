@@ -268,7 +268,8 @@ class MultiplexedSession implements ServiceOpener {
   }
 
   #opened(request: string): Channel {
-    const channel = !this.#closing && this.#pump.session.openable ? this.#pump.open(encodeLine(request).subarray(0, -2)) : undefined;
+    const channel =
+      !this.#closing && this.#pump.session.openable ? this.#pump.open(encodeLine(request).subarray(0, -2)) : undefined;
     if (channel !== undefined) return channel;
     if (this.#refused !== undefined) throw this.#refused;
     const ended = this.#pump.session.ended;
@@ -398,7 +399,8 @@ function lost(address: Address, why: string, reason?: CodeName): FivedError {
   return new FivedError("SESSION_LOST", message, reason === undefined ? {} : { reason });
 }
 
-function abortWith(duplex: Duplex, signal: AbortSignal | undefined): void {
+/** Destroys a stream with ABORTED when the signal says so. */
+export function abortWith(duplex: Duplex, signal: AbortSignal | undefined): void {
   if (signal === undefined) return;
   const abort = (): void => {
     duplex.destroy(
