@@ -19,7 +19,7 @@ import type {
 } from "../client/index.ts";
 import { FivedError } from "../io/index.ts";
 import { asker, questioner } from "./ask.ts";
-import { clientStateFolder, configurationFolder, expanded } from "./folders.ts";
+import { expanded } from "./folders.ts";
 
 /** What commander makes of these flags. */
 export interface ClientFlags {
@@ -74,23 +74,15 @@ export async function choicesOf(flags: ClientFlags, address: Address, always?: "
   const { user, identityFile, batch: _, certificateFile, certificateKeyFile, ...o } = flags.o ?? {};
   const named = [...(flags.i ?? []), ...(identityFile === undefined ? [] : [identityFile])].map(absolute);
   for (const file of named) mustBeReadable(file);
-  const { agentChoice, pinName } = await import("../client/index.ts");
-  const known = await (await clientLogins()).find(pinName(address));
+  const { personalChoices } = await import("../client/index.ts");
   const local = always === undefined ? undefined : os.userInfo().username;
-  const who = flags.l ?? user ?? address.user ?? known.user ?? local;
-  const kept = who === undefined ? undefined : known.ways.get(who)?.keyFile;
   return {
-    knownHosts: path.join(configurationFolder(), "known_hosts"),
-    strictHostKeyChecking: "ask",
+    ...(await personalChoices(address, { user: flags.l ?? user, otherwise: local })),
     ...(certificateFile === undefined
       ? {}
       : { certificate: { certificate: certificateFile, key: certificateKeyFile ?? certificateFile } }),
     ...o,
-    ...(who === undefined ? {} : { user: who }),
-    identityFiles: named.length > 0 || kept === undefined ? named : [kept],
-    ...agentChoice(process.env),
-    keysFolder: path.join(os.homedir(), ".ssh"),
-    loginsFile: loginsFile(),
+    ...(named.length > 0 ? { identityFiles: named } : {}),
     ...(always === undefined ? {} : { careful: true }),
   };
 }
@@ -123,12 +115,8 @@ export function absolute(file: string): string {
 
 /** Where this person has signed in. */
 export async function clientLogins(): Promise<Logins> {
-  const { loginsIn } = await import("../client/index.ts");
-  return loginsIn(loginsFile());
-}
-
-function loginsFile(): string {
-  return path.join(clientStateFolder(), "logins.yaml");
+  const { personalLogins } = await import("../client/index.ts");
+  return personalLogins();
 }
 
 interface Option {

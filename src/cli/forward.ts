@@ -3,8 +3,8 @@
  * @module
  */
 import { Command, InvalidArgumentError } from "commander";
-import type { Address, Bind, Forward } from "../client/index.ts";
-import { FivedError } from "../io/index.ts";
+import type { Address, Bind, Forward, ManagedForward, ManagerClient } from "../client/index.ts";
+import type { FivedError } from "../io/index.ts";
 import { type ClientFlags, choicesOf, connectOptions, peopleHere, withClientFlags } from "./client-flags.ts";
 import { ourManager } from "./manager.ts";
 import { toldToStop } from "./stop.ts";
@@ -38,35 +38,49 @@ interface Wanted {
 async function run(wanted: readonly Wanted[], flags: ClientFlags, command: Command): Promise<number> {
   const client = await import("../client/index.ts");
   const stop = toldToStop(["SIGINT", "SIGTERM", "SIGHUP"]);
+  /** A forward that cannot be taken up again. */
+  const broken = Promise.withResolvers<never>();
   await using opened = new AsyncDisposableStack();
-  const manager = opened.use(await ourManager());
-  /** The manager that listens for us has ended. */
-  const gone = Promise.withResolvers<FivedError>();
-  for (const { bind, to } of wanted) {
+  const wishes = wanted.map(({ bind, to }): Wish => {
     const parsed = client.parseAddress(to);
     const service = parsed.type === "tcp" ? parsed.service : undefined;
-    if (parsed.type !== "tcp" || service === undefined) {
+    if (parsed.type !== "tcp" || service === undefined)
       command.error(`fived: Cannot forward to ${to}: say which service, as in ${to}/web`);
-    }
-    const address = client.printAddress({ ...parsed, service: undefined });
-    const open = opened.use(await listening({ bind, address, service }, parsed));
-    process.stdout.write(`fived: ${open.address} -> ${address}/${service}\n`);
+    return { bind, address: { ...parsed, service: undefined }, service };
+  });
+  const manager = opened.use(await ourManager());
+  for (const { bind, address, service } of wishes) {
+    const where = client.printAddress(address);
+    const forward =
+      manager === undefined
+        ? await client.forward({ bind, address, service, client: await connectOptions(flags, address) })
+        : await throughManager(manager, { bind, address: where, service, choices: await choicesOf(flags, address) });
+    opened.use(forward);
+    process.stdout.write(`fived: ${forward.address} -> ${where}/${service}\n`);
   }
-  const lost = await Promise.race([stop, gone.promise]);
-  if (lost instanceof FivedError) throw lost;
+  await Promise.race([stop, broken.promise]);
   return 0;
 
-  async function listening(wish: Wish, parsed: Address): Promise<Forward> {
-    if (manager === undefined) return await client.forward({ ...wish, client: await connectOptions(flags, parsed) });
-    const request = { ...wish, choices: await choicesOf(flags, parsed) };
-    return await manager.forward(request, peopleHere(flags), gone.resolve);
+  /** A forward that is there again, at the same place, when the manager has ended and another was started. */
+  async function throughManager(first: ManagerClient, request: ManagedForward): Promise<Forward> {
+    const people = peopleHere(flags);
+    let open: Forward;
+    const again = async (why: FivedError): Promise<void> => {
+      process.stderr.write(`fived: ${why.message}; starting another\n`);
+      const next = opened.use(await ourManager());
+      if (next === undefined) throw why;
+      open = await next.forward({ ...request, bind: bindIn(open.address) }, people, lost);
+    };
+    const lost = (why: FivedError): void => void again(why).catch(broken.reject);
+    open = await first.forward(request, people, lost);
+    return { address: open.address, [Symbol.asyncDispose]: () => open[Symbol.asyncDispose]() };
   }
 }
 
 /** Where to listen, and for what. */
 interface Wish {
   readonly bind: Bind;
-  readonly address: string;
+  readonly address: Address;
   readonly service: string;
 }
 

@@ -7,7 +7,7 @@ import path from "node:path";
 import { text } from "node:stream/consumers";
 import { Command } from "commander";
 import type { Invite } from "../identity/index.ts";
-import { FivedError } from "../io/index.ts";
+import { clientStateFolder, FivedError } from "../io/index.ts";
 import {
   absolute,
   type ClientFlags,
@@ -16,7 +16,6 @@ import {
   keysOptions,
   withClientFlags,
 } from "./client-flags.ts";
-import { clientStateFolder } from "./folders.ts";
 import type { Verb } from "./verb.ts";
 
 /** The verb `join`. */

@@ -3,7 +3,8 @@
  * @module
  */
 import { Command } from "commander";
-import { type ClientFlags, clientLogins, connectOptions, withClientFlags } from "./client-flags.ts";
+import { type ClientFlags, choicesOf, clientLogins, peopleHere, withClientFlags } from "./client-flags.ts";
+import { ourManager, running } from "./manager.ts";
 import type { Verb } from "./verb.ts";
 
 /** The verb `login`. */
@@ -19,7 +20,7 @@ export const login: Verb = (ended) =>
 /** The verb `logout`. */
 export const logout: Verb = (ended) =>
   new Command("logout")
-    .description("forget whom one has signed in as")
+    .description("forget whom one has signed in as, and end the sessions that are held there")
     .argument("<address>", "session server: [user@]host[:port]")
     .action(async (address: string) => {
       ended(await forget(address));
@@ -28,13 +29,12 @@ export const logout: Verb = (ended) =>
 type JsonFlags = ClientFlags & { readonly json?: boolean };
 
 async function signIn(text: string, flags: JsonFlags): Promise<number> {
-  const { connect, parseAddress, pinName, printAddress } = await import("../client/index.ts");
+  const { connect, optionsOf, parseAddress, pinName, printAddress } = await import("../client/index.ts");
   const parsed = parseAddress(text);
   const server = { ...parsed, user: undefined, ...(parsed.type === "tcp" ? { service: undefined } : {}) };
-  const options = await connectOptions(flags, parsed, "always");
-  await using session = await connect(server, options);
-  const identity = await session.identity;
-  const user = options.auth?.user;
+  const choices = await choicesOf(flags, parsed, "always");
+  const { user } = choices;
+  const identity = await signedIn();
   const logins = await clientLogins();
   const way = user === undefined ? undefined : (await logins.find(pinName(server))).ways.get(user);
   if (user === undefined || way === undefined || identity === undefined)
@@ -47,6 +47,17 @@ async function signIn(text: string, flags: JsonFlags): Promise<number> {
       : `signed in at ${address} as ${identity} (${way.mechanism})\n`,
   );
   return 0;
+
+  async function signedIn(): Promise<string | undefined> {
+    const people = peopleHere(flags);
+    const manager = await ourManager();
+    if (manager !== undefined) {
+      await using _manager = manager;
+      return await manager.login(printAddress(server), choices, people);
+    }
+    await using session = await connect(server, optionsOf(choices, people));
+    return await session.identity;
+  }
 }
 
 async function forget(text: string): Promise<number> {
@@ -54,6 +65,8 @@ async function forget(text: string): Promise<number> {
   const parsed = parseAddress(text);
   const server = { ...parsed, user: undefined, ...(parsed.type === "tcp" ? { service: undefined } : {}) };
   const known = await (await clientLogins()).forget(pinName(server));
+  await using manager = await running();
+  await manager?.end(printAddress(server));
   process.stderr.write(`fived: ${known ? "signed out of" : "was not signed in at"} ${printAddress(server)}\n`);
   return known ? 0 : 1;
 }

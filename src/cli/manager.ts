@@ -9,8 +9,7 @@ import { setTimeout as pause } from "node:timers/promises";
 import { styleText } from "node:util";
 import { Command } from "commander";
 import type { HeldStatus, ManagerClient, ManagerStatus } from "../client/index.ts";
-import { FivedError } from "../io/index.ts";
-import { clientStateFolder } from "./folders.ts";
+import { clientStateFolder, FivedError } from "../io/index.ts";
 import { toldToStop } from "./stop.ts";
 import type { Verb } from "./verb.ts";
 
@@ -130,7 +129,8 @@ async function start(json: boolean): Promise<number> {
   return 0;
 }
 
-async function running(): Promise<ManagerClient | undefined> {
+/** The manager of this person, if one runs. */
+export async function running(): Promise<ManagerClient | undefined> {
   const { ManagerClient, managerSocket } = await import("../client/index.ts");
   const socket = managerSocket(process.env);
   return socket === undefined ? undefined : await ManagerClient.connect(socket);

@@ -3,7 +3,6 @@
  * functions that a {@link ConnectOptions} has besides are made anew. Nobody is asked anything here.
  * @module
  */
-import { agentSocket } from "./auth/agent.ts";
 import { signerOf, sshKeys } from "./auth/keys.ts";
 import { loginsIn } from "./auth/logins.ts";
 import type { AuthOptions, ClientMechanism } from "./auth/options.ts";
@@ -69,10 +68,4 @@ export function optionsOf(choices: ClientChoices, people: People): ConnectOption
     signers: async () => (await sshKeys(keys)).map((key) => signerOf(key, keys)),
   };
   return { ...options, auth };
-}
-
-/** The agent that the environment names, as a choice. */
-export function agentChoice(environment: NodeJS.ProcessEnv): Pick<ClientChoices, "agent"> {
-  const agent = agentSocket(environment);
-  return agent === undefined ? {} : { agent };
 }

@@ -4,13 +4,12 @@
  * @module
  */
 import { connect as connectSocket, type Socket } from "node:net";
-import { homedir } from "node:os";
-import { join } from "node:path";
 import type { TLSSocket } from "node:tls";
 import { FivedError } from "../io/index.ts";
 import { type Address, parseAddress, printAddress } from "./address.ts";
 import type { AuthOptions } from "./auth/options.ts";
 import { knownHosts } from "./known-hosts.ts";
+import { personalPins } from "./personal.ts";
 import { type CertificateFiles, HANDSHAKE_TIMEOUT_MS, secure, secureInBand } from "./tls.ts";
 import { type Grounds, type HostKeyChecking, type Trust, trustWith } from "./trust.ts";
 
@@ -128,7 +127,7 @@ function failure(address: Address, cause: unknown): FivedError {
 const trusts = new Map<string, Trust>();
 
 function trustOf(options: ConnectOptions): Trust {
-  const file = options.knownHosts ?? defaultKnownHosts();
+  const file = options.knownHosts ?? personalPins();
   const checking = options.strictHostKeyChecking ?? "ask";
   const { expectedKey } = options;
   const key = JSON.stringify([file, checking, options.ask !== undefined, expectedKey]);
@@ -142,9 +141,4 @@ function trustOf(options: ConnectOptions): Trust {
   });
   trusts.set(key, trust);
   return trust;
-}
-
-function defaultKnownHosts(): string {
-  const base = process.env["XDG_CONFIG_HOME"];
-  return join(base === undefined || base === "" ? join(homedir(), ".config") : base, "fived", "known_hosts");
 }

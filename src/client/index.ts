@@ -9,14 +9,15 @@ export { type SshKey, type SshKeysOptions, signerOf, sshKeys } from "./auth/keys
 export { type Logins, loginsIn, loginsInMemory, type ServerLogins, type Way } from "./auth/logins.ts";
 export type { AuthOptions, ClientMechanism } from "./auth/options.ts";
 export type { AuthClaim, Signer } from "./auth/signer.ts";
-export { agentChoice, type ClientChoices, optionsOf, type People } from "./choices.ts";
+export { type ClientChoices, optionsOf, type People } from "./choices.ts";
 export { connect } from "./connect.ts";
 export type { ConnectOptions } from "./dial.ts";
 export { type Bind, type Forward, type ForwardOptions, forward } from "./forward.ts";
 export { pinName } from "./known-hosts.ts";
-export { ManagerClient, type StreamRequest } from "./manager/client.ts";
+export { type ManagedForward, ManagerClient } from "./manager/client.ts";
 export type { HeldStatus } from "./manager/held.ts";
 export { type Manager, type ManagerStatus, startManager } from "./manager/manager.ts";
 export { managerSocket } from "./manager/place.ts";
+export { personalChoices, personalLogins } from "./personal.ts";
 export type { OpenOptions, Session } from "./session.ts";
 export type { HostKeyChecking } from "./trust.ts";

@@ -1,6 +1,6 @@
 /**
  * Sessions to one server for whoever in this process asks with the same options. One is enough, unless the server allows a session fewer
- * streams than are wanted: then another is opened, and said so.
+ * streams than are wanted, or does not answer on it any more: then another is opened, and said so.
  * @module
  */
 import { type Address, printAddress } from "./address.ts";
@@ -47,7 +47,7 @@ export class SessionPool implements AsyncDisposable {
     for (;;) {
       const ready = this.#sessions.find((session) => session.openable);
       if (ready !== undefined) return open(ready);
-      const unheard = this.#sessions.find((session) => !session.isHeard);
+      const unheard = this.#sessions.find((session) => !session.isHeard && !session.isSilent);
       if (unheard !== undefined) await unheard.heard;
       else await this.#another(options);
     }
@@ -61,10 +61,15 @@ export class SessionPool implements AsyncDisposable {
   }
 
   async #open(options: ConnectOptions): Promise<void> {
-    if (this.#sessions.length > 0)
-      options.log?.(`the session at ${printAddress(this.#address)} takes no more streams: opening another`);
+    const silent = this.#sessions.filter((session) => session.isSilent);
+    if (this.#sessions.length > 0) {
+      const why = silent.length === this.#sessions.length ? "is silent" : "takes no more streams";
+      options.log?.(`the session at ${printAddress(this.#address)} ${why}: opening another`);
+    }
     const session = await openSession(this.#address, options, this.#lifetime);
     this.#sessions.push(session);
+    // Those with streams may come back, and are kept as long as the protocol lets them be.
+    for (const old of silent) if (old.status.streams === 0) void old[Symbol.asyncDispose]();
     const gone = (error?: unknown): void => {
       this.#sessions = this.#sessions.filter((each) => each !== session);
       if (this.#sessions.length === 0) this.#emptied(error);

@@ -45,6 +45,10 @@ export interface ServiceOpener extends Session {
   readonly status: SessionStatus;
   /** One more stream may be opened now. */
   readonly openable: boolean;
+  /** The server has left a question unanswered for seconds; streams that are open may still come back. */
+  readonly isSilent: boolean;
+  /** Asks the server for a sign of life. */
+  probe(): void;
   /** Resolves when the server has told how many streams it allows. */
   readonly heard: Promise<void>;
   /** It has. */
@@ -87,8 +91,20 @@ async function asNobody(address: Address, options: ConnectOptions): Promise<Star
   return { dialled, ahead, identity: Promise.resolve(undefined) };
 }
 
-/** The bounds a client sets itself: no peer opens streams here, and most bytes flow towards us. */
-const CLIENT_LIMITS = { ...SESSION_LIMITS, streams: 0, budgetBytes: 64 * 1_024 * 1_024 };
+/**
+ * The bounds a client sets itself: no peer opens streams here, and most bytes flow towards us. It asks a silent server for a sign of life often,
+ * so as to know soon, but gives its streams up as late as a server does: the way may come back.
+ */
+const CLIENT_LIMITS = {
+  ...SESSION_LIMITS,
+  streams: 0,
+  budgetBytes: 64 * 1_024 * 1_024,
+  keepaliveMs: 5_000,
+  keepaliveMisses: 17,
+};
+
+/** A server that leaves a question unanswered for so long is in doubt, and gets no new streams: five round trips of a slow link. */
+const DOUBT_MS = 3_000;
 
 class MultiplexedSession implements ServiceOpener {
   readonly closed: Promise<void>;
@@ -170,7 +186,15 @@ class MultiplexedSession implements ServiceOpener {
   }
 
   get openable(): boolean {
-    return !this.#closing && this.#pump.session.openable;
+    return !this.#closing && !this.isSilent && this.#pump.session.openable;
+  }
+
+  get isSilent(): boolean {
+    return this.#pump.unansweredMs >= DOUBT_MS;
+  }
+
+  probe(): void {
+    this.#pump.probe();
   }
 
   open(service: string, options: OpenOptions = {}): Duplex {
@@ -244,7 +268,8 @@ class MultiplexedSession implements ServiceOpener {
   }
 
   #opened(request: string): Channel {
-    const channel = this.openable ? this.#pump.open(encodeLine(request).subarray(0, -2)) : undefined;
+    const channel =
+      !this.#closing && this.#pump.session.openable ? this.#pump.open(encodeLine(request).subarray(0, -2)) : undefined;
     if (channel !== undefined) return channel;
     if (this.#refused !== undefined) throw this.#refused;
     const ended = this.#pump.session.ended;
@@ -259,6 +284,7 @@ class BareSession implements ServiceOpener {
   readonly identity = Promise.resolve(undefined);
   readonly heard: Promise<void> = Promise.resolve();
   readonly openable = true;
+  readonly isSilent = false;
   readonly isHeard = true;
   readonly #address: Address;
   readonly #options: ConnectOptions;
@@ -302,6 +328,8 @@ class BareSession implements ServiceOpener {
       wait ? (rest) => duplex.attach(channel, rest) : undefined,
     );
   }
+
+  probe(): void {}
 
   readonly status: SessionStatus = { streams: 0, queuedBytes: 0, roundTripMs: undefined, connections: 0 };
 
@@ -371,7 +399,8 @@ function lost(address: Address, why: string, reason?: CodeName): FivedError {
   return new FivedError("SESSION_LOST", message, reason === undefined ? {} : { reason });
 }
 
-function abortWith(duplex: Duplex, signal: AbortSignal | undefined): void {
+/** Destroys a stream with ABORTED when the signal says so. */
+export function abortWith(duplex: Duplex, signal: AbortSignal | undefined): void {
   if (signal === undefined) return;
   const abort = (): void => {
     duplex.destroy(

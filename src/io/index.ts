@@ -7,6 +7,7 @@ export { BareChannel } from "./bare-channel.ts";
 export { type Channel, type Receiver, type Splice, spliceOf, type Traffic } from "./channel.ts";
 export { ChannelDuplex } from "./duplex.ts";
 export { ERROR_CODES, type ErrorCode, FivedError } from "./errors.ts";
+export { clientStateFolder, configurationFolder } from "./folders.ts";
 export { FrameBudget } from "./frame-budget.ts";
 export { fingerprintOf, type HostKey, hostKeyOf } from "./host-key.ts";
 export { canonicalHost, canonicalName, type Host } from "./host-name.ts";
@@ -20,4 +21,5 @@ export {
 } from "./private-file.ts";
 export { type PumpOwner, SessionPump } from "./pump.ts";
 export type { SessionStream } from "./session-stream.ts";
+export { removeStale } from "./stale-socket.ts";
 export type { Urgency } from "./turn.ts";

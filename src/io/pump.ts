@@ -119,6 +119,17 @@ export class SessionPump implements Participant {
     this.list();
   }
 
+  /** Asks the peer for a sign of life, as there is reason to doubt it. */
+  probe(): void {
+    this.#session.probe(performance.now());
+    this.list();
+  }
+
+  /** For how many milliseconds the peer has left a question of ours unanswered; infinite without a connection. */
+  get unansweredMs(): number {
+    return this.#session.unansweredMs(performance.now());
+  }
+
   /** Takes no more streams; those that are open go on. */
   goAway(code: number, reason: string): void {
     this.#session.goAway(code, reason, performance.now());

@@ -109,6 +109,8 @@ interface Connection {
   /** A question of ours is to be asked; what was last asked, and when. */
   asking: boolean;
   asked: { readonly opaque: number; readonly at: number } | undefined;
+  /** Of the questions since the peer was last heard, when the first was asked. */
+  unansweredSince: number | undefined;
   /** Questions of ours that were answered. */
   answers: number;
   closing: { code: number; reason: string } | undefined;
@@ -238,6 +240,14 @@ export class Session {
     return this.#roundTripMs;
   }
 
+  /** For how many milliseconds a question has waited on the connection that answers best; 0 where one is quiet for no reason. */
+  unansweredMs(now: number): number {
+    let shortest = Number.POSITIVE_INFINITY;
+    for (const { unansweredSince } of this.#connections.values())
+      shortest = Math.min(shortest, unansweredSince === undefined ? 0 : now - unansweredSince);
+    return shortest;
+  }
+
   /** Largest payload one {@link Session.lend} may carry: what the peer has said it accepts. */
   get payloadBytesMax(): number {
     return this.#peer.payload;
@@ -330,6 +340,7 @@ export class Session {
       answer: undefined,
       asking: true,
       asked: undefined,
+      unansweredSince: undefined,
       answers: 0,
       closing: undefined,
     });
@@ -564,6 +575,12 @@ export class Session {
     this.#emit({ type: "gone", stream: stream.id });
   }
 
+  /** Asks the peer on each connection for a sign of life, as there is reason to doubt it (PROTOCOL §9.1). */
+  probe(now: number): void {
+    this.#now = now;
+    for (const connection of this.#connections.values()) connection.asking = true;
+  }
+
   /** Takes no more streams; those that are open go on. */
   goAway(code: number, reason: string, now: number): void {
     this.#now = now;
@@ -610,6 +627,7 @@ export class Session {
     const connection = this.#connections.get(id);
     if (connection === undefined || connection.closing !== undefined) return;
     connection.heardAt = this.#now;
+    connection.unansweredSince = undefined;
     connection.reader.push(bytes);
     for (;;) {
       const frame = connection.reader.next();
@@ -948,6 +966,7 @@ export class Session {
     const opaque = Math.floor(this.#now);
     connection.asking = false;
     connection.asked = { opaque, at: this.#now };
+    connection.unansweredSince ??= this.#now;
     return this.#sayUnsequenced(connection, { type: "ping", received: this.#inbox.received, opaque, reply: false });
   }
 

@@ -62,6 +62,8 @@ export async function home(): Promise<Home> {
     ...inherited,
     XDG_CONFIG_HOME: path.join(folder, "config"),
     XDG_STATE_HOME: path.join(folder, "state"),
+    // A manager outlives the command that starts it: tests that want one say where, and end it.
+    FIVED_MANAGER: "off",
     NO_COLOR: "1",
   };
   const children = new Set<ChildProcessWithoutNullStreams>();

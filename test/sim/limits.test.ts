@@ -851,3 +851,35 @@ test("a session that retains nothing has one connection in its life", () => {
   const lost = new Peer().greet().lose();
   assert.equal(lost.ended(), Code.UNAVAILABLE);
 });
+
+test("a question that waits is told from a peer that has nothing to say, and anything that is heard ends the doubt", () => {
+  const peer = new Peer()
+    .greet()
+    .pass(1 * SECOND)
+    .acknowledge();
+  const waited = (): number => peer.session.unansweredMs(peer.now);
+  peer.forget().pass(29 * SECOND);
+  assert.equal(waited(), 0, "quiet is no doubt before it was asked about");
+  peer.session.probe(peer.now);
+  peer.drain();
+  assert.equal(peer.frames("ping").length, 1);
+  peer.pass(2 * SECOND);
+  peer.session.probe(peer.now); // asked again: the first question counts
+  peer.drain();
+  peer.pass(1 * SECOND);
+  assert.equal(waited(), 3 * SECOND);
+  peer.acknowledge();
+  assert.equal(waited(), 0);
+});
+
+test("with two connections the one that answers speaks for the session", () => {
+  const peer = new Peer({ retain: true }).greet();
+  peer.connect(2);
+  peer.session.probe(peer.now);
+  peer.drain();
+  peer.pass(5 * SECOND);
+  peer.acknowledge(undefined, 2);
+  assert.equal(peer.session.unansweredMs(peer.now), 0);
+  peer.lose(2);
+  assert.ok(peer.session.unansweredMs(peer.now) >= 5 * SECOND);
+});

@@ -3,8 +3,8 @@
  * @module
  */
 import { connect as connectSocket, type Socket } from "node:net";
-import { Duplex } from "node:stream";
-import { ERROR_CODES, type ErrorCode, FivedError } from "../../io/index.ts";
+import type { Duplex } from "node:stream";
+import { BareChannel, ChannelDuplex, ERROR_CODES, type ErrorCode, FivedError, type Receiver } from "../../io/index.ts";
 import { Code, type CodeName } from "../../wire/index.ts";
 import type { ClientChoices, People } from "../choices.ts";
 import type { Bind, Forward } from "../forward.ts";
@@ -23,8 +23,16 @@ export interface StreamRequest {
   readonly choices: ClientChoices;
 }
 
-/** Who is asked what a request needs to know. */
-type Asked = Pick<People, "confirm" | "ask" | "tries"> & { log(line: string): void };
+/** What one asks the manager to listen for. */
+export interface ManagedForward {
+  readonly bind: Bind;
+  readonly address: string;
+  readonly service: string;
+  readonly choices: ClientChoices;
+}
+
+/** Who is asked what a request needs to know, and told what happens. */
+export type Asked = Pick<People, "confirm" | "ask" | "tries"> & { log(line: string): void };
 
 /** A request that is not over. */
 interface Running {
@@ -37,6 +45,8 @@ interface Running {
 export class ManagerClient implements AsyncDisposable {
   readonly socket: string;
   readonly pid: number;
+  /** Resolves when the manager is gone, or this was disposed of. */
+  readonly closed: Promise<void>;
   readonly #token: string;
   readonly #connection: Socket;
   readonly #running = new Map<number, Running>();
@@ -47,6 +57,7 @@ export class ManagerClient implements AsyncDisposable {
     this.#connection = connection;
     this.#token = token;
     this.pid = pid;
+    this.closed = new Promise((resolve) => connection.once("close", () => resolve()));
   }
 
   /**
@@ -68,26 +79,31 @@ export class ManagerClient implements AsyncDisposable {
     return client;
   }
 
-  /** True until the manager is gone. */
-  get isThere(): boolean {
-    return !this.#connection.destroyed && !this.#connection.readableEnded;
-  }
-
   /** A stream to a service: "connect" says that the service has accepted, "error" why not; it ends whole, or with an error. */
   open(request: StreamRequest, people: Asked): Duplex {
+    const duplex = new ChannelDuplex();
+    this.openOn(duplex, request, people);
+    return duplex;
+  }
+
+  /** The same on a Duplex that was handed out before. */
+  openOn(duplex: ChannelDuplex, request: StreamRequest, people: Asked): void {
+    if (duplex.destroyed) return;
     const id = ++this.#last;
-    const data = connectSocket({ path: this.socket, allowHalfOpen: true });
-    data.write(`${JSON.stringify({ data: this.#token, id })}\n`);
-    const stream = new ManagedStream(data, () => this.#leave(id));
+    const socket = connectSocket({ path: this.socket, allowHalfOpen: true });
+    socket.write(`${JSON.stringify({ data: this.#token, id })}\n`);
+    const stream = new ManagedStream(duplex, socket);
+    duplex.once("close", () => {
+      if (this.#running.has(id)) this.#leave(id);
+    });
     this.#begin(id, { do: "open", ...request }, people, {
       heard: (event) => {
-        if (event.event === "ready") stream.emit("connect");
+        if (event.event === "ready") duplex.emit("connect");
         else if (event.event === "ended") stream.ended();
         else if (event.event === "over") this.#ended(id, () => stream.over(event.code));
       },
-      failed: (error) => stream.destroy(error),
+      failed: (error) => duplex.destroy(error),
     });
-    return stream;
   }
 
   /** Names of the services that may be used; see {@link Session.list}. */
@@ -107,24 +123,16 @@ export class ManagerClient implements AsyncDisposable {
   }
 
   /** Has the manager listen for a service, until the forward is disposed of. `lost` is told when the manager is gone. */
-  async forward(
-    request: {
-      readonly bind: Bind;
-      readonly address: string;
-      readonly service: string;
-      readonly choices: ClientChoices;
-    },
-    people: Asked,
-    lost: (error: FivedError) => void,
-  ): Promise<Forward> {
+  async forward(request: ManagedForward, people: Asked, lost: (error: FivedError) => void): Promise<Forward> {
     const { id, result } = this.#asking({ do: "forward", ...request }, people);
     const address = String(await result);
-    this.#running.set(id, { people, heard() {}, failed: lost }); // what goes wrong with a stream is told as long as it listens
+    // What goes wrong with a stream is told as long as it listens.
+    this.#running.set(id, { people, heard() {}, failed: lost });
+    this.#connection.ref();
     return {
       address,
       [Symbol.asyncDispose]: async () => {
-        this.#running.delete(id);
-        this.#leave(id);
+        this.#ended(id, () => this.#leave(id));
       },
     };
   }
@@ -141,9 +149,9 @@ export class ManagerClient implements AsyncDisposable {
 
   /** Ends it, and waits until it is gone. */
   async stop(): Promise<void> {
-    const gone = new Promise((resolve) => this.#connection.once("close", resolve));
     await this.#ask({ do: "stop" }, SILENT).catch(() => {}); // gone before it has answered is gone as well
-    await gone;
+    this.#connection.ref();
+    await this.closed;
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
@@ -221,7 +229,7 @@ export class ManagerClient implements AsyncDisposable {
     this.#connection.ref();
     const { confirm, ask, tries } = people;
     this.#say({ id, ...request, confirm: confirm !== undefined, ask: ask !== undefined, tries });
-    if (!this.isThere)
+    if (this.#connection.destroyed)
       this.#ended(id, () => hooks.failed(new FivedError("SESSION_LOST", "Lost the session manager: it has ended")));
   }
 
@@ -318,31 +326,41 @@ function isCodeName(text: string): text is CodeName {
   return Object.hasOwn(Code, text);
 }
 
-/** The bytes of a stream that the manager has opened. Its end is believed when the manager says that it was one. */
-class ManagedStream extends Duplex {
-  readonly #socket: Socket;
-  readonly #leave: () => void;
+/**
+ * The bytes of a stream that the manager has opened. A Unix socket ends the same way whether the stream behind it has ended or was cut, so that an
+ * end is passed on once the manager has said that it was one.
+ */
+class ManagedStream {
+  readonly #receiver: Receiver;
   /** How the stream was over, as the manager says. */
   #code: CodeName | undefined;
-  #bytesEnded = false;
   #isEndTold = false;
+  #bytes: "coming" | "ended" | "passed on" = "coming";
+  #isClosed = false;
 
-  constructor(socket: Socket, leave: () => void) {
-    super({ allowHalfOpen: true });
-    this.#socket = socket;
-    this.#leave = leave;
-    socket.on("data", (octets: Buffer) => {
-      if (!this.push(octets)) socket.pause();
-    });
-    socket.once("end", () => this.#settle());
-    socket.once("close", () => this.#settle());
-    socket.on("error", () => {}); // "close" follows
+  constructor(duplex: ChannelDuplex, socket: Socket) {
+    const bytes = new BareChannel(socket);
+    duplex.attach(bytes);
+    this.#receiver = bytes.receiver;
+    bytes.receiver = {
+      data: (octets) => this.#receiver.data(octets),
+      drained: () => this.#receiver.drained(),
+      end: () => {
+        this.#bytes = "ended";
+        this.#settle();
+      },
+      closed: () => {
+        this.#isClosed = true;
+        this.#settle();
+      },
+    };
   }
 
   /** The manager says how it was over. */
   over(code: CodeName): void {
     this.#code = code;
-    this.#settle();
+    if (code === "NO_ERROR") this.#settle();
+    else this.#receiver.closed(Code[code]);
   }
 
   /** The manager says that the service has ended its direction in peace. */
@@ -352,34 +370,11 @@ class ManagedStream extends Duplex {
   }
 
   #settle(): void {
-    if (this.#code !== undefined && this.#code !== "NO_ERROR") {
-      const message = `The stream was cut: ${this.#code}${this.#code === "DENIED" ? ", access was withdrawn" : ""}`;
-      return void this.destroy(new FivedError("STREAM_RESET", message, { reason: this.#code }));
+    const isOver = this.#code === "NO_ERROR";
+    if (this.#bytes === "ended" && (this.#isEndTold || isOver)) {
+      this.#bytes = "passed on";
+      this.#receiver.end();
     }
-    const isTold = this.#isEndTold || this.#code !== undefined;
-    if (isTold && this.#socket.readableEnded && !this.#bytesEnded) {
-      this.#bytesEnded = true;
-      this.push(null);
-    }
-    if (this.#code !== undefined && !this.writableEnded) this.end(); // nobody takes what might still be said
-  }
-
-  override _read(): void {
-    this.#socket.resume();
-  }
-
-  override _write(octets: Buffer, _encoding: BufferEncoding, done: (error?: Error | null) => void): void {
-    if (this.#socket.destroyed) return done();
-    this.#socket.write(octets, () => done());
-  }
-
-  override _final(done: () => void): void {
-    this.#socket.end(() => done());
-  }
-
-  override _destroy(error: Error | null, done: (error: Error | null) => void): void {
-    if (this.#code === undefined) this.#leave();
-    this.#socket.destroy();
-    done(error);
+    if (this.#isClosed && isOver) this.#receiver.closed(Code.NO_ERROR);
   }
 }

@@ -21,7 +21,6 @@ const BACK_OFF_MS = 500;
 const BACK_OFF_MS_MAX = 60_000;
 /** A session that nobody has used for so long is not opened again, and is closed. */
 const WARM_MS = 60 * 60_000;
-const IDLE_LOOK_MS = 60_000;
 
 /** Failures of the way, after which another try may do better. All others are told to whoever asks next. */
 const PASSING: ReadonlySet<string> = new Set(["RESOLVE_FAILED", "CONNECT_FAILED", "TIMEOUT", "SESSION_LOST"]);
@@ -32,7 +31,7 @@ export interface HeldStatus {
   readonly user: string | undefined;
   /** Who the server says we are. */
   readonly identity: string | undefined;
-  readonly state: "idle" | "connecting" | "ready" | "waiting";
+  readonly state: "idle" | "connecting" | "ready" | "silent" | "waiting";
   readonly sessions: number;
   readonly connections: number;
   readonly streams: number;
@@ -47,13 +46,15 @@ function nobody(log: (line: string) => void): People {
   return { tries: 1, log };
 }
 
+/** Choices that differ from one use of the same session to the next. */
+export type PassingChoices = Pick<ClientChoices, "agent" | "careful">;
+
 /** Holds one. */
 export class Held implements AsyncDisposable {
   readonly address: Address;
   readonly #choices: ClientChoices;
   readonly #log: (line: string) => void;
   readonly #pool: SessionPool;
-  readonly #looking: NodeJS.Timeout;
   #usedAt = performance.now();
   #failures = 0;
   #waiting: NodeJS.Timeout | undefined;
@@ -68,17 +69,20 @@ export class Held implements AsyncDisposable {
     this.#log = log;
     const options = optionsOf(choices, nobody(log));
     this.#pool = new SessionPool(address, options, (error) => this.#lost(error), "ends-when-closed");
-    this.#looking = setInterval(() => this.#look(), IDLE_LOOK_MS).unref();
   }
 
-  /** Calls `act` with a session that takes one more stream; rejects as connecting does. Whoever asks is asked, where something has to be. */
-  async use(act: (session: ServiceOpener) => void, people: People, agent?: string): Promise<void> {
+  /**
+   * Calls `act` with a session that takes one more stream; rejects as connecting does.
+   * @param people who is asked, where something has to be
+   * @param passing choices of this use alone: the agent of a terminal, and how to sign in
+   */
+  async use(act: (session: ServiceOpener) => void, people: People, passing: PassingChoices = {}): Promise<void> {
     if (this.#closed)
       throw new FivedError("ABORTED", `Cannot use the session at ${printAddress(this.address)}: it is being closed`);
     this.#usedAt = performance.now();
     clearTimeout(this.#waiting); // no need to wait: somebody wants it now
     this.#waiting = undefined;
-    const choices = agent === undefined ? this.#choices : { ...this.#choices, agent };
+    const choices = { ...this.#choices, ...passing };
     for (;;) {
       const others = this.#pool.isOpening;
       try {
@@ -95,9 +99,9 @@ export class Held implements AsyncDisposable {
   }
 
   /** Who the server says we are; undefined for nobody. Rejects as connecting does. */
-  identity(people: People, agent?: string): Promise<string | undefined> {
+  identity(people: People, passing?: PassingChoices): Promise<string | undefined> {
     return new Promise((resolve, reject) => {
-      this.use((session) => session.identity.then(resolve, reject), people, agent).catch(reject);
+      this.use((session) => session.identity.then(resolve, reject), people, passing).catch(reject);
     });
   }
 
@@ -120,7 +124,8 @@ export class Held implements AsyncDisposable {
   }
 
   get #state(): HeldStatus["state"] {
-    if (this.#pool.sessions.length > 0) return "ready";
+    if (this.#pool.sessions.some((session) => !session.isSilent)) return "ready";
+    if (this.#pool.sessions.length > 0) return "silent";
     if (this.#pool.isOpening) return "connecting";
     return this.#waiting === undefined ? "idle" : "waiting";
   }
@@ -130,10 +135,31 @@ export class Held implements AsyncDisposable {
     return this.#state === "idle" && performance.now() - this.#usedAt > WARM_MS;
   }
 
+  /** There is reason to doubt the way to the server, or to hope for it: asks whether it is there, or tries again at once. */
+  doubt(): void {
+    for (const session of this.#pool.sessions) session.probe();
+    if (this.#waiting === undefined) return;
+    clearTimeout(this.#waiting);
+    this.#failures = 0;
+    void this.#reopen();
+  }
+
+  /** Looks after it: to be called every few seconds. */
+  look(): void {
+    const { sessions } = this.#pool;
+    const isOfUse = performance.now() - this.#usedAt < WARM_MS;
+    for (const session of sessions) {
+      if (session.status.streams > 0) this.#usedAt = performance.now();
+      else if (!isOfUse) void session[Symbol.asyncDispose]();
+    }
+    // What the next program would have to wait for is done now.
+    if (this.#state === "silent" && isOfUse && this.#waiting === undefined && !this.#pool.isOpening)
+      void this.#reopen();
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     this.#closed = true;
     clearTimeout(this.#waiting);
-    clearInterval(this.#looking);
     await this.#pool[Symbol.asyncDispose]();
   }
 
@@ -172,14 +198,6 @@ export class Held implements AsyncDisposable {
     } catch (error) {
       this.#trouble = error instanceof Error ? error.message : String(error);
       if (isPassing(error)) this.#reopenLater();
-    }
-  }
-
-  #look(): void {
-    if (performance.now() - this.#usedAt < WARM_MS) return;
-    for (const session of this.#pool.sessions) {
-      if (session.status.streams > 0) this.#usedAt = performance.now();
-      else void session[Symbol.asyncDispose]();
     }
   }
 }

@@ -6,16 +6,16 @@
  * @module
  */
 import { randomBytes } from "node:crypto";
-import { rm } from "node:fs/promises";
-import { connect as connectSocket, createServer, type Server, type Socket } from "node:net";
-import { FivedError, lockFile, type Splice, spliceOf } from "../../io/index.ts";
+import { createServer, type Server, type Socket } from "node:net";
+import { FivedError, lockFile, removeStale, type Splice, spliceOf } from "../../io/index.ts";
 import { Code } from "../../wire/index.ts";
 import { type Address, parseAddress, printAddress } from "../address.ts";
 import type { ClientChoices, People } from "../choices.ts";
 import { type Forward, listenFor } from "../forward.ts";
-import { Held, type HeldStatus } from "./held.ts";
+import { Held, type HeldStatus, type PassingChoices } from "./held.ts";
 import { type Event, HELLO, MessageReader, overEvent, type Request, readSaid, type Said } from "./messages.ts";
 import { preparePlace } from "./place.ts";
+import { type Computer, thisComputer, watcherOf } from "./watch.ts";
 
 /** Connections of programs at once; each costs a descriptor, and most are streams. */
 const CONNECTIONS_MAX = 4_096;
@@ -23,6 +23,10 @@ const CONNECTIONS_MAX = 4_096;
 const REQUESTS_MAX = 2_048;
 /** Time for a stream's request and its bytes' connection to find each other, and for a new connection to say what it is. */
 const MEET_MS = 10_000;
+/** Sessions held at once, in use or not: more organisations than a person has to do with. */
+const HELD_MAX = 256;
+/** Between two looks at what is held, and at this computer. */
+const LOOK_MS = 2_000;
 /** Names in one event, so that each is a line well within its bound. */
 const NAMES_AT_ONCE = 500;
 
@@ -48,6 +52,10 @@ export interface ManagerOptions {
   readonly log: (line: string) => void;
   /** Stop when nothing was held or asked for so long; never, if left out. In milliseconds. */
   readonly idleMs?: number;
+  /** {@link thisComputer} if left out. */
+  readonly computer?: Computer;
+  /** Milliseconds between two looks at it. */
+  readonly lookMs?: number;
 }
 
 /**
@@ -58,23 +66,10 @@ export async function startManager(options: ManagerOptions): Promise<Manager> {
   await preparePlace(options.socket);
   // Of two that start at once, one looks while the other waits.
   await using _lock = await lockFile(`${options.socket}.lock`);
-  if (await answers(options.socket))
-    throw new FivedError("LISTEN_FAILED", `Cannot start a session manager: one runs already at ${options.socket}`);
-  await rm(options.socket, { force: true });
+  await removeStale(options.socket);
   const manager = new Daemon(options);
   await manager.listen();
   return manager;
-}
-
-function answers(path: string): Promise<boolean> {
-  return new Promise((resolve) => {
-    const probe = connectSocket({ path });
-    probe.once("connect", () => {
-      probe.destroy();
-      resolve(true);
-    });
-    probe.once("error", () => resolve(false));
-  });
 }
 
 /** A stream's request waits for the connection of its bytes, or the other way round. */
@@ -90,14 +85,16 @@ class Daemon implements Manager {
   readonly #server: Server;
   readonly #stop: () => void;
   readonly #idleMs: number;
-  readonly #idle: NodeJS.Timeout;
+  readonly #looking: NodeJS.Timeout;
+  readonly #happened: () => "slept" | "moved" | undefined;
   #usedAt = performance.now();
   readonly #sockets = new Set<Socket>();
   readonly #held = new Map<string, Held>();
   readonly #programs = new Map<string, Program>();
   readonly forwards = new Set<Forward>();
 
-  constructor({ socket, log, idleMs = Number.POSITIVE_INFINITY }: ManagerOptions) {
+  constructor(options: ManagerOptions) {
+    const { socket, log, idleMs = Number.POSITIVE_INFINITY, computer = thisComputer, lookMs = LOOK_MS } = options;
     this.socket = socket;
     this.log = log;
     this.#idleMs = idleMs;
@@ -105,13 +102,15 @@ class Daemon implements Manager {
     this.stopped = stopped.promise;
     this.#stop = stopped.resolve;
     this.#server = createServer({ allowHalfOpen: true }, (connection) => this.#accept(connection));
-    this.#idle = setInterval(() => this.#look(), Math.min(60_000, idleMs / 4)).unref();
+    this.#happened = watcherOf(computer);
+    this.#looking = setInterval(() => this.#look(), lookMs);
   }
 
   async listen(): Promise<void> {
     await new Promise<void>((resolve, reject) => {
-      this.#server.once("error", (error) => {
-        const message = `Cannot listen on ${this.socket}: ${error.message}`;
+      this.#server.once("error", (error: NodeJS.ErrnoException) => {
+        const why = error.code === "EADDRINUSE" ? "one runs already" : error.message;
+        const message = `Cannot start a session manager at ${this.socket}: ${why}`;
         reject(new FivedError("LISTEN_FAILED", message, { cause: error }));
       });
       this.#server.listen(this.socket, resolve);
@@ -133,17 +132,29 @@ class Daemon implements Manager {
     const parsed = parseAddress(text);
     const address: Address =
       parsed.type === "tcp" ? { ...parsed, service: undefined, user: undefined } : { ...parsed, user: undefined };
-    // The agent changes with each terminal, and `careful` with each verb: they are no other session.
-    const { agent: _, careful: __, ...lasting } = choices;
+    const { passing: _, lasting } = parted(choices);
     const key = JSON.stringify([
       printAddress(address),
       Object.entries(lasting).sort(([one], [other]) => (one < other ? -1 : 1)),
     ]);
     const known = this.#held.get(key);
     if (known !== undefined) return known;
+    if (this.#held.size >= HELD_MAX) this.#forgetOne();
     const held = new Held(address, lasting, this.log);
     this.#held.set(key, held);
     return held;
+  }
+
+  /** Makes room: what has no session is not missed. Throws STATE_UNUSABLE where all have one. */
+  #forgetOne(): void {
+    for (const [key, held] of this.#held) {
+      if (held.status.state !== "idle") continue;
+      this.#held.delete(key);
+      void held[Symbol.asyncDispose]();
+      return;
+    }
+    const text = `Cannot hold another session: there are ${HELD_MAX}; end one with fived down ADDRESS`;
+    throw new FivedError("STATE_UNUSABLE", text);
   }
 
   /** Closes the sessions at an address; how many there were. */
@@ -186,24 +197,38 @@ class Daemon implements Manager {
   }
 
   #look(): void {
-    for (const [key, held] of this.#held)
-      if (held.isForgotten) {
-        this.#held.delete(key);
-        void held[Symbol.asyncDispose]();
-      }
+    const happened = this.#happened();
+    if (happened !== undefined) this.log(`this computer has ${happened}: asking the servers whether they are there`);
+    for (const [key, held] of this.#held) {
+      if (happened !== undefined) held.doubt();
+      held.look();
+      if (!held.isForgotten) continue;
+      this.#held.delete(key);
+      void held[Symbol.asyncDispose]();
+    }
     const isUsed = this.#sockets.size > 0 || [...this.#held.values()].some(({ status }) => status.streams > 0);
     if (isUsed) this.#usedAt = performance.now();
     else if (performance.now() - this.#usedAt > this.#idleMs) this.#stop();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
-    clearInterval(this.#idle);
+    clearInterval(this.#looking);
     const closed = new Promise((resolve) => this.#server.close(resolve));
     for (const forward of this.forwards) await forward[Symbol.asyncDispose]();
     await Promise.all([...this.#held.values()].map((held) => held[Symbol.asyncDispose]()));
     for (const connection of this.#sockets) connection.destroy();
     await closed;
   }
+}
+
+/** The agent changes with each terminal, and `careful` with each verb: they make no other session. */
+function parted(choices: ClientChoices): { readonly passing: PassingChoices; readonly lasting: ClientChoices } {
+  const { agent, careful, ...lasting } = choices;
+  const passing = {
+    ...(agent === undefined ? {} : { agent }),
+    ...(careful === undefined ? {} : { careful }),
+  };
+  return { passing, lasting };
 }
 
 /** An address without user and service, as held sessions are found by. */
@@ -219,12 +244,13 @@ class Caller {
   constructor(daemon: Daemon, socket: Socket) {
     const reader = new MessageReader();
     const late = setTimeout(() => socket.destroy(), MEET_MS);
+    const left = (): void => void socket.destroy();
     const hear = (octets: Buffer): void => {
       reader.push(octets);
       const line = reader.line();
       if (line === undefined) return;
       clearTimeout(late);
-      socket.off("data", hear).pause();
+      socket.off("data", hear).off("end", left).pause();
       const said = line === null ? undefined : readSaid(line);
       if (said?.type === "hello") return new Program(daemon, socket, reader).start();
       const program = said?.type === "data" ? daemon.program(said.token) : undefined;
@@ -233,11 +259,8 @@ class Caller {
       if (rest.length > 0) socket.unshift(rest);
       program.bytes(said.id, socket);
     };
-    socket.on("data", hear);
+    socket.on("data", hear).once("end", left);
     socket.once("close", () => clearTimeout(late));
-    socket.once("end", () => {
-      if (reader.rest().length === 0) socket.end();
-    });
   }
 }
 
@@ -446,7 +469,7 @@ async function perform(daemon: Daemon, program: Program, task: Task, request: Re
     }
     case "login": {
       const held = daemon.held(request.address, request.choices);
-      const identity = await held.identity(task.people, request.choices.agent);
+      const identity = await held.identity(task.people, parted(request.choices).passing);
       return task.tell({ event: "done", result: identity ?? null });
     }
     case "forward":
@@ -467,7 +490,7 @@ function listed(
   { service, choices }: Extract<Request, { readonly do: "list" }>,
 ): Promise<readonly string[]> {
   return new Promise((resolve, reject) => {
-    held.use((session) => session.list(service).then(resolve, reject), people, choices.agent).catch(reject);
+    held.use((session) => session.list(service).then(resolve, reject), people, parted(choices).passing).catch(reject);
   });
 }
 
@@ -505,7 +528,7 @@ async function open(
         session.join(service, to, answered, host);
       },
       task.people,
-      choices.agent,
+      parted(choices).passing,
     );
     await over;
   } catch (error) {
@@ -523,7 +546,7 @@ async function forward(
 ): Promise<void> {
   const { bind, address, service, choices } = request;
   const held = daemon.held(address, choices);
-  const use = (act: Parameters<Held["use"]>[0]): Promise<void> => held.use(act, task.people, choices.agent);
+  const use = (act: Parameters<Held["use"]>[0]): Promise<void> => held.use(act, task.people, parted(choices).passing);
   await using listening = await listenFor(use, { bind, service, log: (line) => task.people.log(line) });
   daemon.forwards.add(listening);
   try {
