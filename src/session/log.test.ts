@@ -14,7 +14,7 @@ function resent(log: Log, connection: number): number[] {
 
 test("acknowledging forgets whole frames only, and tells of each once", () => {
   const log = new Log(true);
-  for (const size of [24, 30, 40]) log.append(new Uint8Array(size), true, 1);
+  for (const size of [24, 30, 40]) log.append(new Uint8Array(size), undefined, 1);
   const released: number[] = [];
   const release = (entry: Entry): void => void released.push(entry.seq);
   assert.ok(log.acknowledge(53, release));
@@ -30,7 +30,7 @@ test("acknowledging forgets whole frames only, and tells of each once", () => {
 
 test("D09 an older acknowledgement, overtaken on another connection, changes nothing", () => {
   const log = new Log(true);
-  log.append(new Uint8Array(100), false, 1);
+  log.append(new Uint8Array(100), undefined, 1);
   assert.ok(log.acknowledge(100, nobody));
   assert.ok(log.acknowledge(40, nobody));
   assert.equal(log.acknowledged, 100);
@@ -38,14 +38,14 @@ test("D09 an older acknowledgement, overtaken on another connection, changes not
 
 test("an acknowledgement of what was never said is refused", () => {
   const log = new Log(true);
-  log.append(new Uint8Array(100), false, 1);
+  log.append(new Uint8Array(100), undefined, 1);
   assert.ok(!log.acknowledge(101, nobody));
   assert.equal(log.acknowledged, 0);
 });
 
 test("what a lost connection carried goes again in log order, and only that", () => {
   const log = new Log(true);
-  for (const connection of [1, 2, 1, 2, 1]) log.append(new Uint8Array(24), false, connection);
+  for (const connection of [1, 2, 1, 2, 1]) log.append(new Uint8Array(24), undefined, connection);
   assert.ok(log.acknowledge(24, nobody));
   assert.ok(!log.replaying);
   log.lost(1);
@@ -60,7 +60,7 @@ test("what a lost connection carried goes again in log order, and only that", ()
 
 test("when the second connection is lost in the middle of saying again, nothing is forgotten or said twice", () => {
   const log = new Log(true);
-  for (let frames = 0; frames < 5; frames++) log.append(new Uint8Array(24), false, 1);
+  for (let frames = 0; frames < 5; frames++) log.append(new Uint8Array(24), undefined, 1);
   log.lost(1);
   assert.equal(log.resend(2)?.seq, 0);
   assert.equal(log.resend(2)?.seq, 24);
@@ -70,7 +70,7 @@ test("when the second connection is lost in the middle of saying again, nothing 
 
 test("what is acknowledged, or named as held, while it waits to go again does not go again", () => {
   const log = new Log(true);
-  for (let frames = 0; frames < 5; frames++) log.append(new Uint8Array(24), false, 1);
+  for (let frames = 0; frames < 5; frames++) log.append(new Uint8Array(24), undefined, 1);
   log.lost(1);
   assert.ok(log.acknowledge(48, nobody));
   log.hold([{ start: 72, end: 96 }]);
@@ -79,7 +79,7 @@ test("what is acknowledged, or named as held, while it waits to go again does no
 
 test("a range holds the frames that lie in it whole", () => {
   const log = new Log(true);
-  for (let frames = 0; frames < 6; frames++) log.append(new Uint8Array(24), false, 1);
+  for (let frames = 0; frames < 6; frames++) log.append(new Uint8Array(24), undefined, 1);
   log.hold([
     { start: 25, end: 71 },
     { start: 72, end: 120 },
@@ -91,7 +91,7 @@ test("a range holds the frames that lie in it whole", () => {
 
 test("a log that retains nothing still counts", () => {
   const log = new Log(false);
-  log.append(new Uint8Array(24), true, 1);
+  log.append(new Uint8Array(24), undefined, 1);
   assert.equal(log.end, 24);
   assert.equal(log.unacknowledged, 24);
   assert.equal(log.oldestOn, undefined);
@@ -120,7 +120,7 @@ seededTest(
         if (act < 5) {
           const size = random.between(24, 100);
           const on = random.between(1, 3);
-          const { seq } = log.append(new Uint8Array(size), true, on);
+          const { seq } = log.append(new Uint8Array(size), undefined, on);
           model.push({ seq, size, on, gone: false });
         } else if (act < 7) {
           const position = random.between(0, log.end);
@@ -153,7 +153,7 @@ test("a long log is cut now and then: what was forgotten is not kept alive", () 
   for (let frames = 0; frames < 1_000; frames++) {
     const frame = new Uint8Array(24);
     kept.push(new WeakRef(frame));
-    log.append(frame, false, 1);
+    log.append(frame, undefined, 1);
   }
   // Which objects a collector has taken cannot be asked for; that none but the last is reachable can: nothing goes again.
   assert.ok(log.acknowledge(24 * 999, nobody));

@@ -12,8 +12,8 @@ import type { Range } from "../wire/index.ts";
 export interface Entry {
   readonly seq: number;
   readonly frame: Uint8Array;
-  /** The frame lies in memory that was lent to us and is released when the entry goes. */
-  readonly lent: boolean;
+  /** Memory that was lent to us, in which the frame lies; it is released when the entry goes. */
+  readonly lent: Uint8Array | undefined;
   /** The connection it last went out on; undefined while it waits to go (again). */
   connection: number | undefined;
   /** The peer has it, out of order: it need not go again. */
@@ -52,7 +52,7 @@ export class Log {
   }
 
   /** Gives a frame its place. Its header already says `seq` = {@link Log.end}. */
-  append(frame: Uint8Array, lent: boolean, connection: number): Entry {
+  append(frame: Uint8Array, lent: Uint8Array | undefined, connection: number): Entry {
     const entry: Entry = { seq: this.#end, frame, lent, connection, held: false };
     this.#end += frame.length;
     if (this.#retain) this.#entries.push(entry);

@@ -488,7 +488,7 @@ export class Session {
     const stream = this.#streams.get(id);
     if (stream === undefined || stream.dead || stream.ending !== "open") return;
     for (let at = 0; at < payload.length; at += this.#peer.payload)
-      stream.copy(payload.subarray(at, at + this.#peer.payload));
+      stream.copy(payload.subarray(at, at + this.#peer.payload), now);
     this.#schedule.add(stream, now);
   }
 
@@ -503,7 +503,7 @@ export class Session {
       this.#emit({ type: "released", memory: frame });
       return;
     }
-    stream.lend(frame);
+    stream.lend(frame, now);
     this.#schedule.add(stream, now);
   }
 
@@ -1005,7 +1005,7 @@ export class Session {
     writeDataHeader(frame, stream.id, this.#log.end, stream.sent, last);
     stream.sent += frame.length - HEADER_BYTES;
     if (last) stream.ending = "sent";
-    const entry = this.#append(connection, frame, chunk?.lent ?? false);
+    const entry = this.#append(connection, frame, chunk?.lent);
     if (!this.#options.retain) this.#release(entry);
     if (stream.ready) this.#schedule.add(stream, this.#now);
     if (stream.wanting) this.#wake(stream);
@@ -1051,10 +1051,10 @@ export class Session {
   }
 
   #saySequenced(connection: Connection, content: SequencedContent): void {
-    this.#append(connection, encodeSequenced(this.#log.end, content), false);
+    this.#append(connection, encodeSequenced(this.#log.end, content), undefined);
   }
 
-  #append(connection: Connection, frame: Uint8Array, lent: boolean): Entry {
+  #append(connection: Connection, frame: Uint8Array, lent: Uint8Array | undefined): Entry {
     if (this.#log.unacknowledged === 0) this.#progressAt = this.#now; // from here on we wait for a sign of progress
     const entry = this.#log.append(frame, lent, connection.id);
     this.#sayLogged(connection, frame);
@@ -1194,7 +1194,7 @@ export class Session {
   }
 
   #release(entry: Entry): void {
-    if (entry.lent) this.#emit({ type: "released", memory: entry.frame });
+    if (entry.lent !== undefined) this.#emit({ type: "released", memory: entry.lent });
   }
 
   #disconnect(connection: Connection, code: number, reason: string): void {

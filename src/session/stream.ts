@@ -12,13 +12,17 @@ const GATHER_BYTES = 4_096;
 const INTERACTIVE_BYTES = 16 * 1_024;
 /** How fast "lately" fades: the count halves in this time. */
 const LATELY_MS = 100;
+/** Payload of the first frame after a silence: with its header and TLS's it fits one packet, and waits for no other one to be read. */
+const FIRST_BYTES = 1_250;
+/** Nothing to say for so long is a silence: shorter than a round trip of any wide-area link, longer than a busy source hesitates. */
+const SILENCE_MS = 5;
 
 /** Room for a header, then payload: a DATA frame in the making. `used` counts both. */
 export interface Chunk {
-  readonly memory: Uint8Array;
+  memory: Uint8Array;
   used: number;
-  /** The memory was lent to us, and is released once it is no longer needed. */
-  readonly lent: boolean;
+  /** Memory that was lent to us, in which this lies; it is released once it is no longer needed. */
+  readonly lent: Uint8Array | undefined;
 }
 
 /** State of one stream, at one end. */
@@ -46,6 +50,9 @@ export class Stream {
   scheduled = false;
   #lately = 0;
   #latelyAt = 0;
+  /** Octets framed since the last silence, and since when nothing is queued. */
+  #burst = 0;
+  #drainedAt = Number.NEGATIVE_INFINITY;
 
   /** Offset behind the last octet received. */
   received = 0;
@@ -92,7 +99,7 @@ export class Stream {
     const next = this.#queue[0];
     if (next === undefined) return this.ending === "due";
     const room = this.credit - this.sent;
-    return next.lent ? next.used - HEADER_BYTES <= room : room > 0;
+    return next.lent !== undefined ? next.used - HEADER_BYTES <= room : room > 0;
   }
 
   /** Both ends are finished, or the stream is dead. */
@@ -135,10 +142,11 @@ export class Stream {
   }
 
   /** Queues a copy of the payload, gathered with what already waits. */
-  copy(payload: Uint8Array): void {
+  copy(payload: Uint8Array, now: number): void {
+    this.#begin(now);
     this.#queuedBytes += payload.length;
     const last = this.#queue.at(-1);
-    if (last !== undefined && !last.lent && last.used + payload.length <= last.memory.length) {
+    if (last !== undefined && last.lent === undefined && last.used + payload.length <= last.memory.length) {
       last.memory.set(payload, last.used);
       last.used += payload.length;
       return;
@@ -146,24 +154,36 @@ export class Stream {
     const gathering = last === undefined ? payload.length : Math.max(payload.length, GATHER_BYTES);
     const memory = new Uint8Array(HEADER_BYTES + gathering);
     memory.set(payload, HEADER_BYTES);
-    this.#queue.push({ memory, used: HEADER_BYTES + payload.length, lent: false });
+    this.#queue.push({ memory, used: HEADER_BYTES + payload.length, lent: undefined });
   }
 
   /** Queues a payload in place: 24 octets of room for the header, then the payload. */
-  lend(frame: Uint8Array): void {
+  lend(frame: Uint8Array, now: number): void {
+    this.#begin(now);
     this.#queuedBytes += frame.length - HEADER_BYTES;
-    this.#queue.push({ memory: frame, used: frame.length, lent: true });
+    this.#queue.push({ memory: frame, used: frame.length, lent: frame });
   }
 
-  /** The next chunk to be framed, as much of it as there is credit for. */
+  /** A burst begins with what is queued behind a silence. */
+  #begin(now: number): void {
+    if (this.#queue.length === 0 && now - this.#drainedAt > SILENCE_MS) this.#burst = 0;
+  }
+
+  /**
+   * The next chunk to be framed, as much of it as there is credit for. A frame is of no use before its last octet: one of 64 KiB, with which
+   * a connection starts slowly, would keep its first octet waiting for three round trips. So a burst begins with a small frame, and each
+   * of the next is as large as all before it.
+   */
   take(now: number): Chunk | undefined {
     const next = this.#queue[0];
     if (next === undefined) return undefined;
-    const room = this.credit - this.sent;
+    const room = Math.min(this.credit - this.sent, Math.max(this.#burst, FIRST_BYTES));
     const chunk = next.used - HEADER_BYTES <= room ? this.#queue.shift() : split(next, room);
     if (chunk === undefined) return undefined;
     const octets = chunk.used - HEADER_BYTES;
     this.#queuedBytes -= octets;
+    this.#burst += octets;
+    if (this.#queue.length === 0) this.#drainedAt = now;
     this.#lately = this.#lately * 2 ** ((this.#latelyAt - now) / LATELY_MS) + octets;
     this.#latelyAt = now;
     this.movedAt = now;
@@ -172,18 +192,20 @@ export class Stream {
 
   /** Drops what is queued; what was lent is handed to `release`. */
   drop(release: (memory: Uint8Array) => void): void {
-    for (const chunk of this.#queue) if (chunk.lent) release(chunk.memory);
+    for (const chunk of this.#queue) if (chunk.lent !== undefined) release(chunk.lent);
     this.#queue = [];
     this.#queuedBytes = 0;
   }
 }
 
-/** Takes the first octets of a chunk that was queued beyond its credit, which only small answers are. */
+/**
+ * Takes the first octets of a chunk, as a copy. What is left stays where it is: its header will lie over octets that were taken.
+ */
 function split(chunk: Chunk, octets: number): Chunk {
   const part = chunk.memory.slice(0, HEADER_BYTES + octets);
-  chunk.memory.copyWithin(HEADER_BYTES, part.length, chunk.used);
+  chunk.memory = chunk.memory.subarray(octets);
   chunk.used -= octets;
-  return { memory: part, used: part.length, lent: false };
+  return { memory: part, used: part.length, lent: undefined };
 }
 
 /** The offset a stream's peer may use before anything was granted explicitly. */

@@ -387,7 +387,7 @@ for (const vector of session.exchanges) {
         assert.ok(frame !== undefined && frame.type !== "error");
         if ("seq" in frame) {
           assert.equal(frame.seq, logs[step.from].end);
-          logs[step.from].append(hex(step.hex), false, 1);
+          logs[step.from].append(hex(step.hex), undefined, 1);
         } else assert.ok(logs[step.from === "client" ? "server" : "client"].acknowledge(frame.received, () => {}));
       }
       for (const end of ["client", "server"] as const) {
@@ -440,7 +440,7 @@ for (const vector of session.acks) {
 
     const log = new Log(true);
     for (const size of [vector.acknowledged, vector.end - vector.acknowledged])
-      log.append(new Uint8Array(size), false, 1);
+      log.append(new Uint8Array(size), undefined, 1);
     assert.ok(log.acknowledge(vector.acknowledged, () => {}));
     assert.equal(
       log.acknowledge(vector.seq, () => {}),
@@ -475,8 +475,8 @@ for (const vector of session.replay) {
   test(`session.json: replay, ${vector.name}`, () => {
     const log = new Log(true);
     const start = vector.frames[0]?.[0] ?? vector.acknowledged;
-    if (start > 0) log.append(new Uint8Array(start), false, 7);
-    for (const [, size, connection] of vector.frames) log.append(new Uint8Array(size), false, connection);
+    if (start > 0) log.append(new Uint8Array(start), undefined, 7);
+    for (const [, size, connection] of vector.frames) log.append(new Uint8Array(size), undefined, connection);
     assert.ok(log.acknowledge(vector.acknowledged, () => {}));
     log.hold(vector.held.map(([from, to]): Range => ({ start: from, end: to })));
     log.lost(vector.lost);
