@@ -105,9 +105,11 @@ export class Outlet {
     this.#held = [];
   }
 
-  /** A copy of the first octets, which leave what is gathered. */
+  /** The first octets, which leave what is gathered. All of it is copied, but for what was left by the cut before. */
   #cut(bytes: number): Uint8Array {
-    const all = Buffer.concat(this.#pieces, this.#bytes);
+    const [first] = this.#pieces;
+    const isCopied = first !== undefined && this.#pieces.length === 1 && this.#held.length === 0;
+    const all = isCopied ? first : Buffer.concat(this.#pieces, this.#bytes);
     this.#letGo();
     this.#pieces = [all.subarray(bytes)];
     this.#bytes -= bytes;

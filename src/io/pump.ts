@@ -24,10 +24,16 @@ import { atTurnEnd, type Participant, type Urgency, when } from "./turn.ts";
 const BUSY_BYTES = 8 * 1_024;
 /** A busy connection that gave less than {@link BUSY_BYTES} in this time is quiet again. */
 const CALM_MS = 500;
-/** Octets of the first TLS records of a burst: one packet, then the rest of TCP's initial window (RFC 6928). */
-const BURST_RECORDS: readonly number[] = [1_300, 12_000];
-/** TCP starts slowly again after its retransmission timeout without traffic, 200 ms at least. */
-const BURST_IDLE_MS = 200;
+/** TLS records of a burst until so many octets were written: of one packet, then of what is left of TCP's initial window (RFC 6928). */
+const BURST_RECORDS = [
+  { until: 1_200, bytes: 1_300 },
+  { until: 13_000, bytes: 12_000 },
+] as const;
+/**
+ * Silence before a burst. TCP starts slowly again after its retransmission timeout, 200 ms at least; but a record of one packet is read
+ * sooner in any case, by 2.6 ms at 50 Mbit/s.
+ */
+const BURST_IDLE_MS = 5;
 /** A connection that has been calm so often stays in its slab: what Node keeps for each change of memory has become as large. */
 const CALMS_MAX = 5_000;
 
@@ -305,8 +311,8 @@ class Connection implements Reader {
   /** Not read at the moment, for one of these reasons. */
   #stopped = false;
   #closing = false;
-  /** Which of {@link BURST_RECORDS} comes next. */
-  #record = 0;
+  /** Octets written since the burst began. */
+  #burst = 0;
   #flushedAt = 0;
 
   constructor(id: number, socket: Socket, pump: SessionPump) {
@@ -442,12 +448,12 @@ class Connection implements Reader {
     if (!(this.#socket instanceof TLSSocket)) return this.outlet.flush();
     if (this.outlet.writing) return; // Node would put it together with what comes next, in memory of its own
     const now = performance.now();
-    if (now - this.#flushedAt > BURST_IDLE_MS) this.#record = 0;
+    if (now - this.#flushedAt > BURST_IDLE_MS) this.#burst = 0;
     this.#flushedAt = now;
-    const bytes = BURST_RECORDS[this.#record];
-    if (bytes === undefined) return this.outlet.flushAsOne();
-    this.#record++;
-    this.outlet.flush(bytes);
+    const record = BURST_RECORDS.find(({ until }) => this.#burst < until);
+    if (record === undefined) return this.outlet.flushAsOne();
+    this.#burst += Math.min(record.bytes, this.outlet.gathered);
+    this.outlet.flush(record.bytes);
   }
 
   /** Sends what is gathered, then FIN; what the peer still sends is dropped until it follows. */
