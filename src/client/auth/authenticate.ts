@@ -70,9 +70,13 @@ export interface Opening extends Disposable {
   readonly host: string | undefined;
 }
 
-/** Dials, and says HOST where that may be told. */
-export async function openConversation(address: Address, options: ConnectOptions): Promise<Opening> {
-  const dialled = await dial(address, options);
+/** Says HOST where that may be told; dials where that was not done already. */
+export async function openConversation(
+  address: Address,
+  options: ConnectOptions,
+  dialling: Promise<Dialled> = dial(address, options),
+): Promise<Opening> {
+  const dialled = await dialling;
   const name = hostLine(address);
   const conversation = new Conversation(address, dialled);
   try {
@@ -146,6 +150,8 @@ class Attempt {
   readonly #server: string;
   readonly #logins: Logins;
   #opening: Opening | undefined;
+  /** A connection on which nothing was said yet. */
+  #dialling: Promise<Dialled> | undefined;
   /** On the connection that is open. */
   #refusals = 0;
   /** A person has agreed to tell this server passwords. */
@@ -166,6 +172,7 @@ class Attempt {
     const known = await this.#logins.find(this.#server);
     const way = known.ways.get(this.#user);
     const mechanisms = this.#auth.mechanisms ?? CLIENT_MECHANISMS;
+    if (this.#expectsAhead(way, mechanisms)) this.#dialSoon(); // while keys are read
     const signers = mechanisms.includes("pubkey") ? await this.#signers(way?.key) : [];
     const proof = this.#expectedProof(way, mechanisms, signers[0]);
     if (way !== undefined && proof !== undefined) {
@@ -191,6 +198,21 @@ class Attempt {
   leave(): void {
     this.#opening?.[Symbol.dispose]();
     this.#opening = undefined;
+    this.#dialling?.then(({ socket }) => socket.destroy()).catch(() => {});
+    this.#dialling = undefined;
+  }
+
+  #dialSoon(): void {
+    this.#dialling = dial(this.#address, this.#options);
+    this.#dialling.catch(() => {}); // whoever waits for it hears of it
+  }
+
+  /** The connection on which nothing was said, if the server still waits for that, or a new one. */
+  async #dial(): Promise<Dialled> {
+    const dialled = await this.#dialling;
+    this.#dialling = undefined;
+    const isOpen = dialled !== undefined && !dialled.socket.destroyed && !dialled.socket.readableEnded;
+    return isOpen ? dialled : await dial(this.#address, this.#options);
   }
 
   /** Keys to try, the one that was taken before in front. */
@@ -201,13 +223,17 @@ class Attempt {
     return [...known.slice(0, 1), ...all.filter(({ fingerprint }) => fingerprint !== preferred)];
   }
 
+  #expectsAhead(way: Way | undefined, mechanisms: readonly ClientMechanism[]): boolean {
+    return this.#auth.careful !== true && mechanisms[0] !== "up" && way?.ahead === true;
+  }
+
   /** What proves who it is as it did before, without a question; undefined where that is not to be expected. */
   #expectedProof(
     way: Way | undefined,
     mechanisms: readonly ClientMechanism[],
     signer: Signer | undefined,
   ): Proof | undefined {
-    if (this.#auth.careful === true || mechanisms[0] === "up" || way?.ahead !== true) return undefined;
+    if (way === undefined || !this.#expectsAhead(way, mechanisms)) return undefined;
     const { certificate } = this.#options;
     if (way.mechanism === "cert" && certificate !== undefined && mechanisms.includes("cert"))
       return { mechanism: "cert", words: async () => this.#user };
@@ -217,13 +243,13 @@ class Attempt {
 
   /** Signs for a flight of all; undefined when that would not be safe after all: the connection is then used with care. */
   async #goAhead(proof: Proof, way: Way): Promise<SignedIn | undefined> {
-    const dialled = await dial(this.#address, this.#options);
+    const dialled = await this.#dial();
     const { socket, grounds, binding } = dialled;
     try {
       const isKnown = grounds === "pinned" || grounds === "pki";
       const words = isKnown ? await proof.words(needed(binding)) : undefined;
       if (words === undefined) {
-        socket.destroy();
+        this.#dialling = Promise.resolve(dialled);
         return undefined;
       }
       const { promise, resolve, reject } = Promise.withResolvers<string>();
@@ -350,9 +376,10 @@ class Attempt {
   /** The connection to try on, a new one where the old one has seen enough refusals or is gone; and for which hosts to try. */
   async #open(): Promise<{ readonly conversation: Conversation; readonly hosts: readonly string[] }> {
     if (this.#opening === undefined || this.#refusals >= REFUSALS_MAX || !this.#opening.conversation.open) {
-      this.leave();
+      this.#opening?.[Symbol.dispose]();
+      this.#opening = undefined;
       this.#refusals = 0;
-      this.#opening = await openConversation(this.#address, this.#options);
+      this.#opening = await openConversation(this.#address, this.#options, this.#dial());
     }
     const { conversation, host } = this.#opening;
     // Where no name may be told, SNI has been, and whether the server knows a host of that name nobody has said.
