@@ -111,7 +111,7 @@ export function signAssertion(statement: Statement, key: AssertionKey, now: numb
 /** Verifies a token with keys that `find` knows. */
 export async function judgeAssertion(token: string, find: JWTVerifyGetKey, expected: Expectation): Promise<Verdict> {
   const audience = expected.audience.toLowerCase();
-  const judged = await judgeToken(token, find, { type: ASSERTION_TYPE, audience, ...expected });
+  const judged = await judgeToken(token, find, { ...expected, type: ASSERTION_TYPE });
   return judged.type === "refused" ? judged : verdictOn(judged.claims, audience);
 }
 

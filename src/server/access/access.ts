@@ -117,6 +117,11 @@ export class Access {
     }
   }
 
+  /** The caller is one of these: users, roles and groups, as in `allow`. */
+  isOneOf(caller: Caller, names: readonly string[]): boolean {
+    return this.#grantsOf(caller).some((name) => names.includes(name));
+  }
+
   #isGranted({ names }: Audience, caller: Caller): boolean {
     return this.#grantsOf(caller).some((name) => names.has(name));
   }
