@@ -29,7 +29,10 @@ export class Hops implements AsyncDisposable {
    */
   take(hop: Hop): { readonly far: FarServer } & Disposable {
     if (this.#upstream === undefined)
-      throw new FivedError("CONFIGURATION_BAD", `Cannot reach ${hop.server}: this server was started without a way there`);
+      throw new FivedError(
+        "CONFIGURATION_BAD",
+        `Cannot reach ${hop.server}: this server was started without a way there`,
+      );
     const key = JSON.stringify(hop);
     const kept = this.#kept.get(key) ?? { far: this.#upstream.to(hop, this.#log), users: 0 };
     this.#kept.set(key, kept);
