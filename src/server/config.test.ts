@@ -322,7 +322,7 @@ test("names from JavaScript's own objects are names like any other", async (t) =
   );
   assert.equal(Reflect.get({}, "to"), undefined);
   assert.deepEqual(await complaints(t, "__proto__: { polluted: true }\nlimits: { constructor: 1 }\n"), [
-    `1:1 __proto__: unknown key; known here: listen, tls, auth, roles, policies, audit, announce, services, hosts, sessions, limits`,
+    `1:1 __proto__: unknown key; known here: listen, tls, auth, roles, policies, audit, announce, services, hosts, hops, trusts, sessions, limits`,
     (await complaints(t, "limits: { constructor: 1 }\n"))[0]?.replace(/^1:/, "2:"),
   ]);
   assert.equal(Reflect.get({}, "polluted"), undefined);

@@ -482,7 +482,9 @@ function servicesSchema(surroundings: Surroundings) {
     },
     (name) => name.toLowerCase(),
   ).superRefine((entries, context) => {
-    for (const [name, { backEnd }] of entries) {
+    for (const name of entries.keys()) {
+      const backEnd = entries.get(name)?.backEnd;
+      if (backEnd === undefined) continue; // it has been complained of
       const isSameName = backEnd.type === "far" && backEnd.service === undefined;
       if (isWildcard(name) === isSameName) continue;
       const what = isSameName ? "write * in the name, too" : "a name with * needs fived://host/* in to";

@@ -853,7 +853,10 @@ test("a session that retains nothing has one connection in its life", () => {
 });
 
 test("a question that waits is told from a peer that has nothing to say, and anything that is heard ends the doubt", () => {
-  const peer = new Peer().greet().pass(1 * SECOND).acknowledge();
+  const peer = new Peer()
+    .greet()
+    .pass(1 * SECOND)
+    .acknowledge();
   const waited = (): number => peer.session.unansweredMs(peer.now);
   peer.forget().pass(29 * SECOND);
   assert.equal(waited(), 0, "quiet is no doubt before it was asked about");
