@@ -117,6 +117,7 @@ function farSession(session: ServiceOpener): FarSession {
     binding,
     open: (service, via, signal) =>
       new Promise((resolve, reject) => {
+        if (!session.openable) return reject(full(service));
         const stream = new ChannelDuplex();
         const abort = (): void => void stream.destroy(new FivedError("ABORTED", `Gave up opening "${service}"`));
         stream.once("connect", () => {
@@ -133,8 +134,18 @@ function farSession(session: ServiceOpener): FarSession {
         if (signal.aborted) abort();
         else session.openOn(stream, service, { via });
       }),
-    list: (via, service) => session.list(service, { via }),
+    async list(via, service) {
+      if (!session.openable) throw full("LIST");
+      return await session.list(service, { via });
+    },
   };
+}
+
+/** Others were faster; a stream that was not taken up may be asked for again (PROTOCOL §9.3). */
+function full(request: string): FivedError {
+  return new FivedError("STREAM_RESET", `Cannot open "${request}": the session takes no more streams`, {
+    reason: "REFUSED",
+  });
 }
 
 /** How to connect: with nobody to ask, and no trust but what the configuration grounds it on. */

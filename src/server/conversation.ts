@@ -485,7 +485,8 @@ export class Conversation implements Receiver, Talk, Directory, Entrance, Passag
   }
 
   find(name: string): string | undefined {
-    return builtInWord(name) ?? this.#visible(name)?.name;
+    const published = this.#visible(name);
+    return builtInWord(name) ?? (published?.isFar === true ? undefined : published?.name);
   }
 
   *names(): Iterable<string> {

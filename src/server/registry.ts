@@ -34,6 +34,8 @@ import type { FarServer } from "./upstream.ts";
 /** A service at a host, and who may use it. */
 export interface Published extends Guarded {
   readonly service: Service;
+  /** One of all those of another server: only that server knows whether it is there. */
+  readonly isFar?: true;
 }
 
 /** A host with services of its own. */
@@ -341,7 +343,7 @@ function publishedAt(host: VirtualHost | undefined, name: string): Published | u
   const exact = host?.services.get(lower);
   if (exact !== undefined) return exact;
   const wildcard = wildcardFor(host, lower);
-  return wildcard && { name: lower, audience: wildcard.audience, service: wildcard.service };
+  return wildcard && { name: lower, audience: wildcard.audience, service: wildcard.service, isFar: true };
 }
 
 function wildcardFor(host: VirtualHost | undefined, name: string): Wildcard | undefined {

@@ -35,8 +35,8 @@ export interface FarSession {
   /** The exporter of its connection, which what is said of callers is bound to. */
   readonly binding: Uint8Array;
   /**
-   * Opens a service there. Rejects with a `FivedError`: SERVICE_REFUSED with the other server's code, SESSION_LOST and STREAM_RESET where
-   * nobody answered.
+   * Opens a service there. Rejects with a `FivedError`: SERVICE_REFUSED with the other server's code, SESSION_LOST where nobody answered,
+   * STREAM_RESET with the reason REFUSED where the session takes no more streams after all.
    * @param via the line VIA, said before all others
    */
   open(service: string, via: string, signal: AbortSignal): Promise<Duplex>;

@@ -88,7 +88,7 @@ export async function startLink(
   return {
     ...{ server, address, log, audit, as, opens },
     keys: `${state}/jwks.json`,
-    reload: async (more) => server.reload(await load({ ...more, listen: server.addresses[0] })),
+    reload: async (more) => server.reload(await load(more)),
     event: (like) =>
       eventually(async () => {
         const found = (await audit()).find((each) => Object.entries(like).every(([key, value]) => each[key] === value));

@@ -26,8 +26,10 @@ export interface FarOptions {
   readonly log: Log;
 }
 
-/** Sessions that are tried for one stream: one may have been lost, or be full, just when it was chosen. */
-const TRIES_MAX = 2;
+/** Sessions that are tried for one stream when they are lost just then. */
+const LOST_MAX = 2;
+/** Sessions that are tried when they are full: of a crowd of streams that come at once, each new session takes some. */
+const FULL_MAX = 32;
 
 interface Refusal {
   readonly code: RefusalCode;
@@ -101,14 +103,17 @@ export class FarService implements Service {
     stop: AbortSignal,
     act: (session: FarSession, via: string) => Promise<Result>,
   ): Promise<Result> {
-    for (let tries = 1; ; tries++) {
+    for (let lost = 0, full = 0; ; ) {
       try {
         const session = await unlessAborted(this.#options.far.session(), stop);
         const via = await this.#via(caller, hops, word, session);
         stop.throwIfAborted();
         return await unlessAborted(act(session, via), stop);
       } catch (error) {
-        if (tries === TRIES_MAX || !mayGoBetter(error)) throw error;
+        // Nothing of the caller's has been said there yet.
+        if (isFull(error) && ++full < FULL_MAX) continue;
+        if (isLost(error) && ++lost < LOST_MAX) continue;
+        throw error;
       }
     }
   }
@@ -170,10 +175,12 @@ function spliceOfStream(stream: Duplex): Splice {
   return { input: stream, output: stream, endsWithOutput: false, destroy: () => void stream.destroy() };
 }
 
-/** The session was lost or full: another one may do. Nothing of the caller's has been said there yet. */
-function mayGoBetter(error: unknown): boolean {
-  if (!(error instanceof FivedError)) return false;
-  return error.code === "SESSION_LOST" || (error.code === "STREAM_RESET" && error.reason === "REFUSED");
+function isFull(error: unknown): boolean {
+  return error instanceof FivedError && error.code === "STREAM_RESET" && error.reason === "REFUSED";
+}
+
+function isLost(error: unknown): boolean {
+  return error instanceof FivedError && error.code === "SESSION_LOST";
 }
 
 function refusalOf(error: unknown): Refusal {
