@@ -15,7 +15,8 @@ import { connect, type FivedCaller, FivedError, fivedIdentity, loadConfiguration
 import { ownCertificate } from "../../src/server/certificate.ts";
 import { hopTo, type Link, startLink } from "../support/chain.ts";
 import { eventually, within } from "../support/deadline.ts";
-import { freePort, Lab, reachable } from "../support/lab.ts";
+import { client, fived, withHosts } from "../support/fived.ts";
+import { freePort, Lab } from "../support/lab.ts";
 import { needs } from "../support/needs.ts";
 import { makeKey } from "../support/ssh-keys.ts";
 import { backEnd } from "../support/victim.ts";
@@ -541,11 +542,42 @@ test("a reload that changes nothing of it keeps the session; one that takes it a
   assert.equal(await signIns(), 2);
 });
 
-test("a server signs in with an SSH key, and knows the other one by an authority or by pins", {
-  skip: needs("ssh-keygen", "openssl"),
+test("a server signs in with an SSH key, and knows the other one by pins", {
+  skip: needs("ssh-keygen"),
 }, async (t) => {
   const lab = await Lab.open(t);
   const key = await makeKey(lab, "id_gateway");
+  const inner = await startLink(lab, "inner", { services: { who: { exec: WHO, allow: ["gateway"] } } }, [
+    { name: "gateway", keys: [key.line] },
+  ]);
+  const { port } = new URL(inner.server.addresses[0] ?? "");
+  // Pins, as a client keeps them.
+  const pins = lab.path("pins");
+  await using session = await connect(`127.0.0.1:${port}`, { knownHosts: pins, strictHostKeyChecking: "accept-new" });
+  assert.ok((await session.list()).length > 0);
+  const outer = await startLink(lab, "outer", {
+    hops: {
+      [`gateway@127.0.0.1:${port}`]: { knownHosts: pins, identity: key.file },
+      [`stranger@127.0.0.1:${port}`]: { knownHosts: pins, identity: key.file },
+      [`localhost:${port}`]: { knownHosts: pins },
+    },
+    services: {
+      pinned: { to: `fived://gateway@127.0.0.1:${port}/who`, allow: ["anyone"] },
+      stranger: { to: `fived://stranger@127.0.0.1:${port}/who`, allow: ["anyone"] },
+      unknown: { to: `fived://localhost:${port}/who`, allow: ["anyone"] },
+    },
+  });
+  assert.equal(await outer.asks("pinned", ""), "gateway|pubkey\n");
+  assert.equal((await refusal(outer, "stranger")).status, 502);
+  const before = await fs.readFile(pins, "utf8");
+  assert.equal((await refusal(outer, "unknown")).status, 502);
+  assert.equal(await fs.readFile(pins, "utf8"), before, "nothing is pinned without being asked for");
+});
+
+test("a server knows the other one by an authority, for the name that is configured", {
+  skip: needs("openssl", "namespaces"),
+}, async (t) => {
+  const lab = await Lab.open(t);
   const pem = (name: string) => lab.path(name);
   const openssl = async (...args: readonly string[]) => {
     const { status, stderr } = await lab.run(["openssl", ...args]);
@@ -553,7 +585,7 @@ test("a server signs in with an SSH key, and knows the other one by an authority
   };
   const subject = ["-newkey", "ed25519", "-nodes", "-days", "2"];
   await openssl("req", "-x509", ...subject, "-keyout", pem("ca.key"), "-out", pem("ca.pem"), "-subj", "/CN=authority");
-  const issued = ["-CA", pem("ca.pem"), "-CAkey", pem("ca.key"), "-addext", "subjectAltName=DNS:localhost"];
+  const issued = ["-CA", pem("ca.pem"), "-CAkey", pem("ca.key"), "-addext", "subjectAltName=DNS:inner.test"];
   const leaf = [...issued, "-addext", "basicConstraints=critical,CA:FALSE"];
   await openssl(
     "req",
@@ -568,41 +600,29 @@ test("a server signs in with an SSH key, and knows the other one by an authority
     "/CN=in",
   );
   await fs.chmod(pem("in.key"), 0o600);
-  const inner = await startLink(
-    lab,
-    "inner",
-    {
-      listen: "tcp://127.0.0.1:0",
-      tls: { certificate: pem("in.pem"), key: pem("in.key") },
-      services: { who: { exec: WHO, allow: ["gateway"] } },
-    },
-    [{ name: "gateway", keys: [key.line] }],
-  );
-  const { port } = new URL(inner.server.addresses[0] ?? "");
-  await reachable(Number(port));
-  // Pins, as a client keeps them.
-  const pins = lab.path("pins");
-  await using session = await connect(`127.0.0.1:${port}`, { knownHosts: pins, strictHostKeyChecking: "accept-new" });
-  assert.ok((await session.list()).length > 0);
-  const outer = await startLink(lab, "outer", {
-    hops: {
-      [`gateway@localhost:${port}`]: { ca: pem("ca.pem"), identity: key.file },
-      [`gateway@127.0.0.1:${port}`]: { knownHosts: pins, identity: key.file },
-      [`stranger@127.0.0.1:${port}`]: { knownHosts: pins, identity: key.file },
-      [`localhost:${port}`]: { knownHosts: pins },
-    },
-    services: {
-      authority: { to: `fived://gateway@localhost:${port}/who`, allow: ["anyone"] },
-      pinned: { to: `fived://gateway@127.0.0.1:${port}/who`, allow: ["anyone"] },
-      stranger: { to: `fived://stranger@127.0.0.1:${port}/who`, allow: ["anyone"] },
-      unknown: { to: `fived://localhost:${port}/who`, allow: ["anyone"] },
-    },
+  const inner = await startLink(lab, "inner", {
+    tls: { certificate: pem("in.pem"), key: pem("in.key") },
+    services: { who: { exec: WHO, allow: ["anyone"] } },
   });
-  await outer.asks("authority", "").catch(()=>console.error(outer.log.events));
-  assert.equal(await outer.asks("authority", ""), "gateway|pubkey\n");
-  assert.equal(await outer.asks("pinned", ""), "gateway|pubkey\n");
-  assert.equal((await refusal(outer, "stranger")).status, 502);
-  const before = await fs.readFile(pins, "utf8");
-  assert.equal((await refusal(outer, "unknown")).status, 502);
-  assert.equal(await fs.readFile(pins, "utf8"), before, "nothing is pinned without being asked for");
+  const { port } = new URL(inner.server.addresses[0] ?? "");
+  const names = ["inner.test", "other.test"].map((name) => `${name}:${port}`);
+  const file = await lab.write(
+    "outer.yaml",
+    JSON.stringify({
+      listen: "tcp://127.0.0.1:0",
+      hops: Object.fromEntries(names.map((name) => [name, { ca: pem("ca.pem") }])),
+      services: Object.fromEntries(
+        names.map((name) => [name.slice(0, 5), { to: `fived://${name}/who`, allow: ["anyone"] }]),
+      ),
+    }),
+  );
+  const command = fived("serve", "-c", file, "--state", lab.path("outer"));
+  const hosts = { "inner.test": "127.0.0.1", "other.test": "127.0.0.1" };
+  const outer = lab.start(await withHosts(lab, hosts, command));
+  const [, address = ""] = await outer.hears(/listening on tcp:\/\/(\S+)/);
+  assert.match(outer.said, new RegExp(`service inner -> fived://inner\\.test:${port}/who`));
+  const answer = await lab.run(client("connect", address, "inner"));
+  assert.equal(answer.stdout.toString(), "|\n", answer.stderr);
+  assert.equal((await lab.run(client("connect", address, "other"))).status, 255);
+  assert.match(outer.complained, /its certificate is not valid/);
 });
