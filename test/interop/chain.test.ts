@@ -283,7 +283,7 @@ test("a server that cannot be reached, or is another one, is a 502, and hears no
   assert.match(String(reason), /its key is SHA256:\S+ .*the one to expect is SHA256:A+/);
 });
 
-test("servers that lie behind each other in a circle: the stream ends after eight of them", async (t) => {
+test("K06 servers that lie behind each other in a circle: the stream ends after eight of them", async (t) => {
   const lab = await Lab.open(t);
   const [first, second] = [await freePort(), await freePort()];
   const circle = async (name: string, port: number, other: number) => {
