@@ -98,6 +98,7 @@ test("a claim of the wrong kind is refused, however well it is signed", async ()
     cb: [null, 7, ["x"]],
     exp: [SECONDS + 301, SECONDS, "x", SECONDS + 0.5],
     iat: [undefined, "x"],
+    auth_time: [undefined, "x", -1, 1.5],
   };
   for (const [claim, values] of Object.entries(wrong))
     for (const value of values as readonly unknown[]) {

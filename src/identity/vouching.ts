@@ -14,6 +14,7 @@
  * | `cb` | exporter of the connection, base64url |
  * | `iat`, `exp`, `jti` | as in an assertion |
  * | `roles`, `session`, `mechanism`, `secondFactor` | as in an assertion |
+ * | `auth_time` | when that server has recognised him, in seconds since 1970 |
  * @module
  */
 import { randomBytes } from "node:crypto";
@@ -52,6 +53,8 @@ export interface VouchingStatement {
   readonly session: string;
   readonly mechanism: string;
   readonly secondFactor: boolean;
+  /** When that server has recognised him, in milliseconds since 1970. */
+  readonly recognisedAt: number;
 }
 
 /** A vouching that was verified. */
@@ -68,9 +71,11 @@ export type VouchingVerdict =
 
 /** Signs a statement; `now` in milliseconds since 1970. */
 export function signVouching(statement: VouchingStatement, key: AssertionKey, now: number): Promise<string> {
-  const { issuer, user, roles, word, binding, session, mechanism, secondFactor } = statement;
+  const { issuer, user, roles, word, binding, session, mechanism, secondFactor, recognisedAt } = statement;
   const seconds = Math.floor(now / 1_000);
-  return new SignJWT({ cb: Buffer.from(binding).toString("base64url"), roles, session, mechanism, secondFactor })
+  const cb = Buffer.from(binding).toString("base64url");
+  const authTime = Math.floor(recognisedAt / 1_000);
+  return new SignJWT({ cb, roles, session, mechanism, secondFactor, auth_time: authTime })
     .setProtectedHeader({ alg: ALGORITHM, kid: key.kid, typ: VOUCHING_TYPE })
     .setIssuer(issuer)
     .setSubject(user)
@@ -100,17 +105,22 @@ export async function judgeVouching(
   const judged = await judgeToken(token, find, { type: VOUCHING_TYPE, issuer: expected.issuer, now: expected.now });
   if (judged.type === "refused") return judged;
   if (typeof judged.claims !== "object" || judged.claims === null) return refused("its claims are no object");
-  const { iss, sub, aud, iat, exp, jti, cb, roles, session, mechanism, secondFactor } = toRecord(judged.claims);
+  const { iss, sub, aud, iat, exp, jti, cb, roles, session, mechanism, secondFactor, ...more } = toRecord(
+    judged.claims,
+  );
+  const recognised = more["auth_time"];
   if (!isText(iss) || !isText(sub) || !isText(jti) || !isText(session) || !isText(mechanism))
     return refused("a claim is missing, or no text");
   if (!isText(aud) || aud !== aud.toLowerCase()) return refused("it is not for one service");
   if (!isRoles(roles)) return refused("the roles are no list of texts");
   if (typeof secondFactor !== "boolean") return refused("the second factor is neither true nor false");
+  if (!isTime(recognised)) return refused("it does not say since when he is known");
   if (!isTime(iat) || !isTime(exp) || exp <= iat || exp - iat > LIFETIME_SECONDS_MAX)
     return refused("it is good for too long");
   // What it is compared with is known to both ends of the connection: no secret.
   const bound = expected.binding.length === BINDING_BYTES && cb === Buffer.from(expected.binding).toString("base64url");
   if (!bound) return refused("it is for another connection");
-  const who = { issuer: iss, user: sub, roles, word: aud, session, mechanism, secondFactor };
+  const how = { session, mechanism, secondFactor, recognisedAt: recognised * 1_000 };
+  const who = { issuer: iss, user: sub, roles, word: aud, ...how };
   return { type: "verified", vouching: { ...who, id: jti, expiresAt: exp * 1_000 } };
 }

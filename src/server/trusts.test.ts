@@ -35,8 +35,16 @@ test("somebody is called as of his organisation, and his roles are groups of it"
   const { identity, ...rest } = verdict.vouched;
   assert.deepEqual(rest, { issuer: "a.example", word: "wiki", session: "s1" });
   assert.deepEqual(identity, {
-    ...{ user: "alice@a.example", groups: ["ops@a.example"], roles: [], mechanism: "via", secondFactor: true, at: NOW },
+    at: vouchingFor().recognisedAt,
+    ...{ user: "alice@a.example", groups: ["ops@a.example"], roles: [], mechanism: "via", secondFactor: true },
   });
+});
+
+test("nobody is known since a time that is yet to come", async (t) => {
+  const { says } = await believing(t);
+  const verdict = await says({ recognisedAt: NOW + 86_400_000 });
+  assert.ok(verdict.type === "believed");
+  assert.equal(verdict.vouched.identity.at, NOW);
 });
 
 test("K04 only who has signed in as one that is trusted is believed, and only of that issuer", async (t) => {

@@ -90,9 +90,11 @@ export class Trusts {
     const user = this.#nameOf(vouching, trust);
     if (user === undefined) return { type: "refused", issuer, reason: "it speaks for somebody who is not its own" };
     if (!this.#options.seen.isNew(vouching, now)) return { type: "refused", issuer, reason: "it has been used" };
-    const { roles, secondFactor, word, session } = vouching;
+    const { roles, secondFactor, word, session, recognisedAt } = vouching;
+    // Whoever was known long ago there is not known only now here: rules may ask for the age of a login.
+    const at = Math.min(recognisedAt, now);
     const groups = roles.map((role) => `${role}@${issuer}`);
-    const identity = { user, groups, roles: [], mechanism: "via", secondFactor, at: now } as const;
+    const identity = { user, groups, roles: [], mechanism: "via", secondFactor, at } as const;
     return { type: "believed", vouched: { identity, issuer, word, session } };
   }
 

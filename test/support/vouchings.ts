@@ -25,6 +25,7 @@ export function vouchingFor(more: Partial<VouchingStatement> = {}): VouchingStat
   return {
     ...{ issuer: "a.example", user: "alice", roles: ["ops"], word: "wiki", binding: Buffer.alloc(32, 7) },
     ...{ session: "s1", mechanism: "pubkey", secondFactor: true },
+    recognisedAt: 1_700_000_000_000,
     ...more,
   };
 }
@@ -35,7 +36,7 @@ export function vouchingClaims(seconds: number, more: Readonly<Record<string, un
   const cb = Buffer.from(binding).toString("base64url");
   return {
     ...{ iss: issuer, sub: user, aud: word, cb, iat: seconds, exp: seconds + 30, jti: "j1" },
-    ...{ roles, session, mechanism, secondFactor, ...more },
+    ...{ roles, session, mechanism, secondFactor, auth_time: 1_700_000_000, ...more },
   };
 }
 

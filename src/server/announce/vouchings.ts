@@ -42,10 +42,10 @@ export class Vouchings {
     const user = userToTell(caller);
     if (user === undefined || caller.identity === undefined) return `VIA ${hops} -`;
     if (!isTellable(user)) throw new Error("Cannot vouch for a caller: the name is none that another server takes");
-    const { mechanism, secondFactor } = caller.identity;
+    const { mechanism, secondFactor, at } = caller.identity;
     const statement = {
       ...{ issuer: this.#issuer, user, roles: rolesToTell(caller), word, binding },
-      ...{ session: caller.session, mechanism, secondFactor },
+      ...{ session: caller.session, mechanism, secondFactor, recognisedAt: at },
     };
     const line = `VIA ${hops} ${await signVouching(statement, this.#keys.current, this.#now())}`;
     if (line.length <= LINE_BYTES_MAX) return line;
