@@ -340,10 +340,11 @@ class Snapshot implements Registry {
 /** The service of that name at a host. One of another server is there for whoever asks: that server knows whether it is. */
 function publishedAt(host: VirtualHost | undefined, name: string): Published | undefined {
   const lower = name.toLowerCase();
-  const exact = host?.services.get(lower);
-  if (exact !== undefined) return exact;
+  // Looked for in any case: what is there and forbidden takes no other time than what is not (L08).
   const wildcard = wildcardFor(host, lower);
-  return wildcard && { name: lower, audience: wildcard.audience, service: wildcard.service, isFar: true };
+  const exact = host?.services.get(lower);
+  if (exact !== undefined || wildcard === undefined) return exact;
+  return { name: lower, audience: wildcard.audience, service: wildcard.service, isFar: true };
 }
 
 function wildcardFor(host: VirtualHost | undefined, name: string): Wildcard | undefined {
