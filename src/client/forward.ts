@@ -3,7 +3,7 @@
  * @module
  */
 import { createServer, isIPv6, type Socket } from "node:net";
-import { FivedError, spliceOf } from "../io/index.ts";
+import { FivedError, removeStale, spliceOf } from "../io/index.ts";
 import type { Address } from "./address.ts";
 import { addressOf, type ConnectOptions } from "./dial.ts";
 import { SessionPool } from "./pool.ts";
@@ -75,6 +75,7 @@ export async function listenFor(
       });
     }).catch(refused);
   });
+  if ("path" in bind) await removeStale(bind.path);
   await new Promise<void>((resolve, reject) => {
     server.once("error", (error) => {
       reject(new FivedError("LISTEN_FAILED", `Cannot listen on ${written(bind)}: ${error.message}`, { cause: error }));

@@ -22,4 +22,5 @@ export {
 } from "./private-file.ts";
 export { type PumpOwner, SessionPump } from "./pump.ts";
 export type { SessionStream } from "./session-stream.ts";
+export { removeStale } from "./stale-socket.ts";
 export type { Urgency } from "./turn.ts";

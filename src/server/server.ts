@@ -12,7 +12,7 @@
 import { randomUUID } from "node:crypto";
 import { createServer, isIPv6, type Server, type Socket } from "node:net";
 import { TLSSocket } from "node:tls";
-import { BareChannel, FivedError, FrameBudget } from "../io/index.ts";
+import { BareChannel, FivedError, FrameBudget, removeStale } from "../io/index.ts";
 import { SESSION_LIMITS, type SessionLimits } from "../session/index.ts";
 import { Code, encodeLine } from "../wire/index.ts";
 import { Admission } from "./admission.ts";
@@ -33,7 +33,7 @@ import { buildRegistry, type Registry, type RegistryOptions } from "./registry.t
 import { ServerSession } from "./server-session.ts";
 import type { Caller } from "./service.ts";
 import { isLoopback } from "./source.ts";
-import { removeStale } from "./stale-socket.ts";
+
 import { Standing } from "./standing.ts";
 import { SeenVouchings } from "./trusts.ts";
 import type { Upstream } from "./upstream.ts";

@@ -6,9 +6,8 @@
  * @module
  */
 import { randomBytes } from "node:crypto";
-import { rm } from "node:fs/promises";
-import { connect as connectSocket, createServer, type Server, type Socket } from "node:net";
-import { FivedError, lockFile, type Splice, spliceOf } from "../../io/index.ts";
+import { createServer, type Server, type Socket } from "node:net";
+import { FivedError, lockFile, removeStale, type Splice, spliceOf } from "../../io/index.ts";
 import { Code } from "../../wire/index.ts";
 import { type Address, parseAddress, printAddress } from "../address.ts";
 import type { ClientChoices, People } from "../choices.ts";
@@ -67,23 +66,10 @@ export async function startManager(options: ManagerOptions): Promise<Manager> {
   await preparePlace(options.socket);
   // Of two that start at once, one looks while the other waits.
   await using _lock = await lockFile(`${options.socket}.lock`);
-  if (await answers(options.socket))
-    throw new FivedError("LISTEN_FAILED", `Cannot start a session manager: one runs already at ${options.socket}`);
-  await rm(options.socket, { force: true });
+  await removeStale(options.socket);
   const manager = new Daemon(options);
   await manager.listen();
   return manager;
-}
-
-function answers(path: string): Promise<boolean> {
-  return new Promise((resolve) => {
-    const probe = connectSocket({ path });
-    probe.once("connect", () => {
-      probe.destroy();
-      resolve(true);
-    });
-    probe.once("error", () => resolve(false));
-  });
 }
 
 /** A stream's request waits for the connection of its bytes, or the other way round. */
@@ -122,8 +108,9 @@ class Daemon implements Manager {
 
   async listen(): Promise<void> {
     await new Promise<void>((resolve, reject) => {
-      this.#server.once("error", (error) => {
-        const message = `Cannot listen on ${this.socket}: ${error.message}`;
+      this.#server.once("error", (error: NodeJS.ErrnoException) => {
+        const why = error.code === "EADDRINUSE" ? "one runs already" : error.message;
+        const message = `Cannot start a session manager at ${this.socket}: ${why}`;
         reject(new FivedError("LISTEN_FAILED", message, { cause: error }));
       });
       this.#server.listen(this.socket, resolve);

@@ -7,11 +7,14 @@ import { tmpdir } from "node:os";
 import { dirname, isAbsolute, join } from "node:path";
 import { FivedError } from "../../io/index.ts";
 
-/** `FIVED_MANAGER` may name another socket, or say `off`: then there is no manager. */
+/** `FIVED_MANAGER` may name another socket, or say `off`: then there is no manager. Throws STATE_UNUSABLE for anything else. */
 export function managerSocket(environment: NodeJS.ProcessEnv): string | undefined {
   const chosen = environment["FIVED_MANAGER"];
   if (chosen === "off") return undefined;
-  if (chosen !== undefined && isAbsolute(chosen)) return chosen;
+  if (chosen !== undefined && chosen !== "") {
+    if (isAbsolute(chosen)) return chosen;
+    throw new FivedError("STATE_UNUSABLE", `Cannot use FIVED_MANAGER="${chosen}": say off, or the path of a socket`);
+  }
   const { XDG_RUNTIME_DIR: runtime } = environment;
   // The specification says to ignore a relative path, and to find another place where there is none.
   const folder =

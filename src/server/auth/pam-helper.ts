@@ -7,9 +7,8 @@
 import { createServer, type Server, type Socket } from "node:net";
 import { dirname } from "node:path";
 import { isUserName } from "../../identity/index.ts";
-import { FivedError } from "../../io/index.ts";
+import { FivedError, removeStale } from "../../io/index.ts";
 import type { Log } from "../log.ts";
-import { removeStale } from "../stale-socket.ts";
 import { PamLink } from "./pam-link.ts";
 import {
   PAM_ATTEMPT_MS_MAX,
