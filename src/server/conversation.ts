@@ -443,8 +443,8 @@ export class Conversation implements Receiver, Talk, Directory, Entrance, Passag
       this.#openedAt = performance.now();
       this.#place.audit().record(this.caller, { event: "open", service: this.#service, host: this.#host });
     }
-    // Our clients do not wait for it: it travels with the service's first octets, if those come at once.
-    this.#say("+ SUCCESS", "soon");
+    // Our clients do not wait for it: it travels with the service's first octets, if those come at once. Another server does wait.
+    this.#say("+ SUCCESS", this.#reaching && this.caller.through !== undefined ? "now" : "soon");
   }
 
   refuse(code: RefusalCode, text: string): void {
