@@ -17,6 +17,7 @@ export {
   verifier,
   verifyAssertion,
 } from "./backend/index.ts";
+export { serve } from "./chain/index.ts";
 export {
   type Address,
   type AuthClaim,
@@ -52,7 +53,6 @@ export {
   type Next,
   type Service,
   type SessionServer,
-  serve,
   service,
   type Talk,
   type Visitor,

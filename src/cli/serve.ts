@@ -41,6 +41,7 @@ export const serve: Verb = (ended) =>
 
 async function run(targets: readonly string[], flags: Flags): Promise<number> {
   const server = await import("../server/index.ts");
+  const chain = await import("../chain/index.ts");
   const log = server.createLog({
     level: flags.verbose === true ? "debug" : "info",
     ...(flags.json === true ? { json: true } : {}),
@@ -61,7 +62,7 @@ async function run(targets: readonly string[], flags: Flags): Promise<number> {
 
   const first = await configuration();
   const stop = toldToStop();
-  await using running = await server.serve(first, { log });
+  await using running = await chain.serve(first, { log });
   process.on("SIGHUP", () => void reload(running, configuration, log));
   process.stdout.write(flags.json === true ? announcementJson(running, first) : announcement(running, first));
   for (const { message, path } of first.warnings)
@@ -130,6 +131,8 @@ function destination(backEnd: ServiceSettings["backEnd"]): string {
       return backEnd.file;
     case "keys":
       return "public keys";
+    case "far":
+      return `fived://${backEnd.server}/${backEnd.service ?? "*"}`;
   }
 }
 

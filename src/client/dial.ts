@@ -62,7 +62,7 @@ export async function dial(address: Address, options: ConnectOptions): Promise<D
   const target = address.type === "unix" ? { path: address.path } : { host: address.host.text, port: address.port };
   const secured = await (tls === "in-band" ? secureInBand : secure)(target, {
     address,
-    trust: trustOf(options),
+    trust: { decide: (presented, signal) => trustOf(options).decide(presented, signal, options.ask) },
     ...(options.ca === undefined ? {} : { ca: options.ca }),
     ...(options.certificate === undefined ? {} : { certificate: options.certificate }),
     ...(options.signal === undefined ? {} : { signal: options.signal }),

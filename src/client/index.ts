@@ -19,5 +19,6 @@ export type { HeldStatus } from "./manager/held.ts";
 export { type Manager, type ManagerStatus, startManager } from "./manager/manager.ts";
 export { managerSocket } from "./manager/place.ts";
 export { personalChoices, personalLogins } from "./personal.ts";
-export type { OpenOptions, Session } from "./session.ts";
+export { SessionPool } from "./pool.ts";
+export type { OpenOptions, ServiceOpener, Session } from "./session.ts";
 export type { HostKeyChecking } from "./trust.ts";

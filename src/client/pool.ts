@@ -3,6 +3,7 @@
  * streams than are wanted, or does not answer on it any more: then another is opened, and said so.
  * @module
  */
+import { FivedError } from "../io/index.ts";
 import { type Address, printAddress } from "./address.ts";
 import type { ConnectOptions } from "./dial.ts";
 import { openSession, type ServiceOpener } from "./session.ts";
@@ -15,6 +16,7 @@ export class SessionPool implements AsyncDisposable {
   readonly #lifetime: "ends-when-closed" | "ends-when-idle";
   #sessions: ServiceOpener[] = [];
   #opening: Promise<void> | undefined;
+  #closed = false;
 
   /** @param emptied is told when the last session is over, and with what error */
   constructor(
@@ -67,6 +69,10 @@ export class SessionPool implements AsyncDisposable {
       options.log?.(`the session at ${printAddress(this.#address)} ${why}: opening another`);
     }
     const session = await openSession(this.#address, options, this.#lifetime);
+    if (this.#closed) {
+      await session[Symbol.asyncDispose]();
+      throw new FivedError("ABORTED", `Cannot use the session at ${printAddress(this.#address)}: it was closed`);
+    }
     this.#sessions.push(session);
     // Those with streams may come back, and are kept as long as the protocol lets them be.
     for (const old of silent) if (old.status.streams === 0) void old[Symbol.asyncDispose]();
@@ -79,6 +85,7 @@ export class SessionPool implements AsyncDisposable {
 
   /** Ends all sessions, whatever is open. */
   async [Symbol.asyncDispose](): Promise<void> {
+    this.#closed = true;
     await Promise.all(this.#sessions.map((session) => session[Symbol.asyncDispose]()));
   }
 }

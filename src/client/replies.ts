@@ -108,7 +108,9 @@ export function refusal(request: string, reply: Reply): FivedError {
 }
 
 /** Line codes that programs can branch on (PROTOCOL §3.5). */
-const STATUSES: ReadonlySet<number> = new Set([403, 404, 408, 410, 421, 429, 500, 501, 502, 503, 504, 507, 530, 554]);
+const STATUSES: ReadonlySet<number> = new Set([
+  403, 404, 408, 410, 421, 429, 500, 501, 502, 503, 504, 507, 508, 530, 554,
+]);
 
 /** The code of a refusal; one that this release does not know is read as 500 or 404, so that later ones may add some. */
 function statusOf(code: number | undefined): number | undefined {

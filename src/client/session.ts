@@ -35,10 +35,20 @@ export interface Session extends AsyncDisposable {
   readonly identity: Promise<string | undefined>;
 }
 
-/** A {@link Session} as the rest of this room sees it. */
+/** A stream that is opened for a caller of ours. */
+export interface Through {
+  /** The line VIA (PROTOCOL §4.12), said before all others; a refusal of it is one of the whole. */
+  readonly via?: string;
+}
+
+/** A {@link Session} as the rest of this room, and a session server that opens streams for its callers, see it. */
 export interface ServiceOpener extends Session {
   /** As {@link Session.open}, on a Duplex that was handed out before there was a session. */
-  openOn(duplex: ChannelDuplex, service: string, options: OpenOptions): void;
+  openOn(duplex: ChannelDuplex, service: string, options: OpenOptions & Through): void;
+  /** As {@link Session.list}. */
+  list(service?: string, through?: Through): Promise<string[]>;
+  /** The exporter of the connection (PROTOCOL §2.2); undefined without TLS. */
+  readonly binding: Uint8Array | undefined;
   /** Joins a stream to something connected. `answered` hears of a refusal, or of undefined when the service has accepted. */
   join(service: string, to: Splice, answered: (error: FivedError | undefined) => void, host?: string): void;
   /** How it is now. */
@@ -110,6 +120,7 @@ class MultiplexedSession implements ServiceOpener {
   readonly closed: Promise<void>;
   readonly identity: Promise<string | undefined>;
   readonly heard: Promise<void>;
+  readonly binding: Uint8Array | undefined;
   readonly #address: Address;
   readonly #pump: SessionPump;
   #isHeard = false;
@@ -123,6 +134,7 @@ class MultiplexedSession implements ServiceOpener {
   constructor(address: Address, start: Start, options: ConnectOptions, endsWhenIdle: boolean) {
     this.#endsWhenIdle = endsWhenIdle;
     this.#address = address;
+    this.binding = start.dialled.binding;
     const closed = Promise.withResolvers<void>();
     const heard = Promise.withResolvers<void>();
     this.closed = closed.promise;
@@ -203,15 +215,15 @@ class MultiplexedSession implements ServiceOpener {
     return duplex;
   }
 
-  openOn(duplex: ChannelDuplex, service: string, options: OpenOptions): void {
-    const channel = this.#channel(service, options.host);
+  openOn(duplex: ChannelDuplex, service: string, { host, via, signal }: OpenOptions & Through): void {
+    const channel = this.#channel(service, host, via);
     duplex.attach(channel);
     this.#pending?.push((error) => duplex.destroy(error));
-    expectReplies(channel, asked(service, options.host), (answer) => {
+    expectReplies(channel, asked(service, host, via), (answer) => {
       if (answer.type === "refused") duplex.destroy(answer.error);
       else duplex.emit("connect");
     });
-    abortWith(duplex, options.signal);
+    abortWith(duplex, signal);
   }
 
   get isHeard(): boolean {
@@ -237,10 +249,17 @@ class MultiplexedSession implements ServiceOpener {
     };
   }
 
-  async list(service?: string): Promise<string[]> {
+  async list(service?: string, { via }: Through = {}): Promise<string[]> {
     const duplex = new ChannelDuplex();
-    duplex.attach(this.#opened(service === undefined ? "LIST" : `LIST ${service}`));
+    const [first = "", ...more] = [...(via === undefined ? [] : [via]), listing(service)];
+    const channel = this.#opened(first);
+    for (const line of more) channel.write(encodeLine(line));
+    duplex.attach(channel);
     this.#pending?.push((error) => duplex.destroy(error));
+    if (via !== undefined)
+      expectReplies(channel, [{ text: "VIA" }], (answer) => {
+        if (answer.type === "refused") duplex.destroy(answer.error);
+      });
     return readList(duplex);
   }
 
@@ -259,11 +278,12 @@ class MultiplexedSession implements ServiceOpener {
     if ((this.#closing || this.#endsWhenIdle) && this.#pump.streams === 0) this.#pump.end(Code.NO_ERROR, "closed");
   }
 
-  #channel(service: string, host: string | undefined): Channel {
+  #channel(service: string, host: string | undefined, via?: string): Channel {
     checkName(service);
-    if (host === undefined) return this.#opened(service);
-    const channel = this.#opened(`HOST ${host}`);
-    channel.write(encodeLine(service));
+    const lines = [...(via === undefined ? [] : [via]), ...(host === undefined ? [] : [`HOST ${host}`]), service];
+    const [first = "", ...more] = lines;
+    const channel = this.#opened(first);
+    for (const line of more) channel.write(encodeLine(line));
     return channel;
   }
 
@@ -274,7 +294,7 @@ class MultiplexedSession implements ServiceOpener {
     if (this.#refused !== undefined) throw this.#refused;
     const ended = this.#pump.session.ended;
     if (ended !== undefined) throw lost(this.#address, ended.reason, codeName(ended.code));
-    throw new FivedError("SESSION_LOST", `Cannot open "${request}": the session takes no more streams`);
+    throw new FivedError("SESSION_LOST", `Cannot open "${request.split(" ")[0]}": the session takes no more streams`);
   }
 }
 
@@ -286,6 +306,7 @@ class BareSession implements ServiceOpener {
   readonly openable = true;
   readonly isSilent = false;
   readonly isHeard = true;
+  readonly binding = undefined;
   readonly #address: Address;
   readonly #options: ConnectOptions;
   readonly #close: () => void;
@@ -349,7 +370,7 @@ class BareSession implements ServiceOpener {
     const { socket } = await dial(this.#address, this.#options);
     const channel = new BareChannel(socket);
     duplex.attach(channel);
-    channel.write(encodeLine(service === undefined ? "LIST" : `LIST ${service}`));
+    channel.write(encodeLine(listing(service)));
     return readList(duplex);
   }
 
@@ -384,8 +405,14 @@ async function readList(duplex: Duplex): Promise<string[]> {
   return text.split("\r\n").filter((line) => line !== "");
 }
 
-function asked(service: string, host: string | undefined): Asked[] {
-  return host === undefined ? [{ text: service }] : [{ text: `HOST ${host}` }, { text: service }];
+/** What is said of VIA in messages is its word alone: what stands behind it is a proof. */
+function asked(service: string, host: string | undefined, via?: string): Asked[] {
+  const lines = [...(via === undefined ? [] : ["VIA"]), ...(host === undefined ? [] : [`HOST ${host}`]), service];
+  return lines.map((text) => ({ text }));
+}
+
+function listing(service: string | undefined): string {
+  return service === undefined ? "LIST" : `LIST ${service}`;
 }
 
 function checkName(service: string): void {

@@ -48,8 +48,9 @@ export interface Trust {
   /**
    * Resolves for a server to go on with; rejects with `HOST_KEY_UNKNOWN`, `HOST_KEY_CHANGED`, `HOST_KEY_REVOKED`, or as the pin store does.
    * While it waits for an answer to a question it may be aborted; the question stays open for others.
+   * @param ask whom to ask this time, where that is not whoever {@link TrustOptions.ask} asks; when he leaves, others who wait ask theirs
    */
-  decide(presented: Presented, signal?: AbortSignal): Promise<Trusted>;
+  decide(presented: Presented, signal?: AbortSignal, ask?: TrustOptions["ask"]): Promise<Trusted>;
 }
 
 /** How to decide, with which pins, and whom to ask. */
@@ -63,6 +64,12 @@ export interface TrustOptions {
   readonly expected?: string;
 }
 
+/** A question that somebody is being asked. */
+interface Question {
+  readonly fingerprint: string;
+  readonly answer: Promise<boolean>;
+}
+
 /**
  * Trust on the strength of pins, certification authorities and the user, in this order.
  * @example
@@ -70,12 +77,12 @@ export interface TrustOptions {
  */
 export function trustWith({ checking = "ask", pins, ask, expected }: TrustOptions): Trust {
   /** Questions on the terminal, by name: two connections to one new server are one question. */
-  const questions = new Map<string, { readonly fingerprint: string; readonly answer: Promise<boolean> }>();
+  const questions = new Map<string, Question>();
   let answered = 0;
   /** Names pinned without a yes; bounded by the servers this process was told to talk to. */
   const unasked = new Set<string>();
 
-  function put(question: string, name: string, key: HostKey, asking: (question: string) => Promise<boolean>): void {
+  function put(question: string, name: string, key: HostKey, asking: (question: string) => Promise<boolean>): Question {
     const answer = Promise.resolve(question)
       .then(asking)
       .then(async (yes) => {
@@ -87,11 +94,15 @@ export function trustWith({ checking = "ask", pins, ask, expected }: TrustOption
         answered += 1;
       });
     answer.catch(() => {}); // Whoever waits hears of it; it may be nobody any more.
-    questions.set(name, { fingerprint: fingerprintOf(key), answer });
+    const open = { fingerprint: fingerprintOf(key), answer };
+    questions.set(name, open);
+    return open;
   }
 
   return {
-    async decide({ address, key, pki }, signal) {
+    async decide({ address, key, pki }, signal, askNow = ask) {
+      /** What we have asked ourselves. */
+      let own: Question | undefined;
       const name = pinName(address);
       const fingerprint = fingerprintOf(key);
       const warnings: string[] = [];
@@ -99,10 +110,14 @@ export function trustWith({ checking = "ask", pins, ask, expected }: TrustOption
       for (;;) {
         const question = questions.get(name);
         asked ||= question !== undefined;
-        const declined =
-          question !== undefined &&
-          !(await unlessAborted(question.answer, name, signal)) &&
-          question.fingerprint === fingerprint;
+        let declined = false;
+        try {
+          const yes = question === undefined || (await unlessAborted(question.answer, name, signal));
+          declined = !yes && question?.fingerprint === fingerprint;
+        } catch (error) {
+          const hasLeft = error instanceof FivedError && error.code === "ABORTED" && signal?.aborted !== true;
+          if (question === own || !hasLeft) throw error;
+        }
         const before = answered;
         const lookup = await pins.find(name, key);
         if (answered !== before) continue; // The file was read before the answer was kept, perhaps.
@@ -122,8 +137,8 @@ export function trustWith({ checking = "ask", pins, ask, expected }: TrustOption
             }
             break; // What is known now, a key that somebody else pinned meanwhile included, is judged again.
           case "ask":
-            if (ask === undefined || declined) throw new FivedError("HOST_KEY_UNKNOWN", verdict.otherwise);
-            if (!questions.has(name)) put(verdict.question, name, key, ask);
+            if (askNow === undefined || declined) throw new FivedError("HOST_KEY_UNKNOWN", verdict.otherwise);
+            if (!questions.has(name)) own = put(verdict.question, name, key, askNow);
             break;
           default:
             return assertNever(verdict);

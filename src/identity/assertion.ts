@@ -28,11 +28,11 @@ import { errors, type JWTVerifyGetKey, jwtVerify, SignJWT } from "jose";
 /** Media type of an assertion, in `typ`: a token of another type is none, whoever signed it. */
 const ASSERTION_TYPE = "fived-assertion+jwt";
 /** The one algorithm: a token does not choose how it is verified. */
-const ALGORITHM = "EdDSA";
+export const ALGORITHM = "EdDSA";
 /** How long an assertion is good. Half of it is left at the least when one is sent: enough for a slow connection to a back end. */
 export const ASSERTION_SECONDS = 60;
 /** No assertion that says to be good for longer is believed. */
-const LIFETIME_SECONDS_MAX = 300;
+export const LIFETIME_SECONDS_MAX = 300;
 /** Clocks of server and back end may differ by so much. */
 export const CLOCK_TOLERANCE_SECONDS = 10;
 /** Characters of the longest token that is looked at; what servers of HTTP take as one header field is about as long. */
@@ -110,26 +110,40 @@ export function signAssertion(statement: Statement, key: AssertionKey, now: numb
 
 /** Verifies a token with keys that `find` knows. */
 export async function judgeAssertion(token: string, find: JWTVerifyGetKey, expected: Expectation): Promise<Verdict> {
+  const audience = expected.audience.toLowerCase();
+  const judged = await judgeToken(token, find, { ...expected, type: ASSERTION_TYPE });
+  return judged.type === "refused" ? judged : verdictOn(judged.claims, audience);
+}
+
+/** What a token was found to be, whatever it says: signed as it should be, in time, and of the type that was expected. */
+export type JudgedToken =
+  | { readonly type: "signed"; readonly claims: unknown }
+  | { readonly type: "refused"; readonly code: "ASSERTION_BAD"; readonly reason: string };
+
+/** Verifies a token of any type of ours; its claims are for the caller to judge. Rejects where the keys cannot be had. */
+export async function judgeToken(
+  token: string,
+  find: JWTVerifyGetKey,
+  expected: Omit<Expectation, "audience"> & { readonly type: string; readonly audience?: string },
+): Promise<JudgedToken> {
   if (token.length > TOKEN_LENGTH_MAX) return refused("it is too long");
   if (!token.split(".").every(isBase64url)) return refused("it is not in the one form that base64url has for it");
-  let claims: unknown;
   try {
     const { payload } = await jwtVerify(token, find, {
       algorithms: [ALGORITHM],
-      typ: ASSERTION_TYPE,
-      audience: expected.audience.toLowerCase(),
+      typ: expected.type,
+      ...(expected.audience === undefined ? {} : { audience: expected.audience.toLowerCase() }),
       ...(expected.issuer === undefined ? {} : { issuer: expected.issuer }),
       currentDate: new Date(expected.now),
       clockTolerance: CLOCK_TOLERANCE_SECONDS,
       maxTokenAge: LIFETIME_SECONDS_MAX,
       requiredClaims: ["iss", "sub", "exp", "jti"],
     });
-    claims = payload;
+    return { type: "signed", claims: payload };
   } catch (error) {
     if (error instanceof errors.JOSEError && OF_THE_TOKEN.has(error.code)) return refused(error.message);
     throw error;
   }
-  return verdictOn(claims, expected.audience.toLowerCase());
 }
 
 /** Failures that are the token's, and not those of whoever keeps the keys. */
@@ -174,22 +188,31 @@ function verdictOn(claims: unknown, audience: string): Verdict {
   };
 }
 
-function toRecord(claims: object): Readonly<Record<string, unknown>> {
+/** Claims as what they are, before anything of them is believed. */
+export function toRecord(claims: object): Readonly<Record<string, unknown>> {
   return Object.fromEntries(Object.entries(claims));
 }
 
-function isText(value: unknown): value is string {
+/** A claim of ours that is a text. */
+export function isText(value: unknown): value is string {
   return typeof value === "string" && value.length > 0 && value.length <= TEXT_LENGTH_MAX;
 }
 
-function isRoles(value: unknown): value is readonly string[] {
+/** A claim that is a list of texts. */
+export function isRoles(value: unknown): value is readonly string[] {
   return Array.isArray(value) && value.length <= ROLES_MAX && value.every(isText);
 }
 
-function isTime(value: unknown): value is number {
+/** A claim that is a time, in seconds since 1970. */
+export function isTime(value: unknown): value is number {
   return typeof value === "number" && Number.isSafeInteger(value) && value >= 0;
 }
 
-function refused(reason: string): Verdict {
+/** The verdict on a token that is not to be believed. */
+export function refused(reason: string): {
+  readonly type: "refused";
+  readonly code: "ASSERTION_BAD";
+  readonly reason: string;
+} {
   return { type: "refused", code: "ASSERTION_BAD", reason };
 }

@@ -67,3 +67,11 @@ export {
   verifySignature,
 } from "./ssh/signature.ts";
 export { type PubkeyClaim, pubkeyMessage, sshsigOctets } from "./ssh/sshsig.ts";
+export {
+  claimedIssuer,
+  judgeVouching,
+  signVouching,
+  type Vouching,
+  type VouchingStatement,
+  type VouchingVerdict,
+} from "./vouching.ts";

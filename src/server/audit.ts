@@ -7,12 +7,13 @@ import { closeSync, openSync, write, writeSync } from "node:fs";
 import { FivedError } from "../io/index.ts";
 import type { Log } from "./log.ts";
 import type { AuditSettings } from "./schema.ts";
-import type { Caller } from "./service.ts";
+import type { Caller, Through } from "./service.ts";
 
 /** What happened, besides when and to whom. */
 export type AuditEvent =
   | { readonly event: "sign-in"; readonly mechanism: string; readonly secondFactor: boolean }
   | { readonly event: "sign-in-refused"; readonly mechanism: string; readonly claimed: string | undefined }
+  | { readonly event: "vouching-refused"; readonly issuer: string | undefined; readonly reason: string }
   | { readonly event: "refused"; readonly service: string; readonly host: string | undefined; readonly code: number }
   | { readonly event: "open"; readonly service: string; readonly host: string | undefined }
   | {
@@ -70,9 +71,11 @@ class AuditFile implements Audit {
     return this.#failed && this.#settings.onFailure === "refuse";
   }
 
-  record({ session, user, peer }: Caller, event: AuditEvent): void {
+  record({ session, user, peer, through }: Caller, event: AuditEvent): void {
     const claimed = event.event === "sign-in-refused" ? { claimed: event.claimed?.slice(0, CLAIMED_MAX) } : {};
-    const line = `${JSON.stringify({ time: new Date().toISOString(), session, peer, user, ...event, ...claimed })}\n`;
+    const claimedIssuer = event.event === "vouching-refused" ? { issuer: event.issuer?.slice(0, CLAIMED_MAX) } : {};
+    const who = { time: new Date().toISOString(), session, peer, user, ...(through && { via: viaOf(through) }) };
+    const line = `${JSON.stringify({ ...who, ...event, ...claimed, ...claimedIssuer })}\n`;
     if (this.#over) return;
     if (this.#pendingBytes > PENDING_BYTES_MAX) return this.#fail(new Error("too many lines wait to be written"));
     this.#pending.push(line);
@@ -121,6 +124,11 @@ class AuditFile implements Audit {
     }
     if (this.#fd !== 2) closeSync(this.#fd);
   }
+}
+
+/** How a stream came, for those who ask later at both servers. */
+function viaOf({ hops, hop, issuer, session }: Through) {
+  return { hops, user: hop?.user, issuer, session };
 }
 
 /** Opens a file to add lines to it. */

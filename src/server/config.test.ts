@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { chmod, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
-import { join } from "node:path";
+import { dirname, join } from "node:path";
 import test, { type TestContext } from "node:test";
 import { fileURLToPath } from "node:url";
 import { FivedError } from "../io/index.ts";
@@ -322,7 +322,7 @@ test("names from JavaScript's own objects are names like any other", async (t) =
   );
   assert.equal(Reflect.get({}, "to"), undefined);
   assert.deepEqual(await complaints(t, "__proto__: { polluted: true }\nlimits: { constructor: 1 }\n"), [
-    `1:1 __proto__: unknown key; known here: listen, tls, auth, roles, policies, audit, announce, services, hosts, sessions, limits`,
+    `1:1 __proto__: unknown key; known here: listen, tls, auth, roles, policies, audit, announce, services, hosts, hops, trusts, sessions, limits`,
     (await complaints(t, "limits: { constructor: 1 }\n"))[0]?.replace(/^1:/, "2:"),
   ]);
   assert.equal(Reflect.get({}, "polluted"), undefined);
@@ -454,4 +454,120 @@ test("ten thousand services are read, each with its own place", async (t) => {
   const configuration = await loadConfiguration(file, { state: STATE });
   assert.equal(configuration.services.length, 10_000);
   assert.equal(configuration.services[9_999]?.at, `${file}:10001:3 services.s9999`);
+});
+
+test("services behind other servers say how those are known, and who this server is there", async (t) => {
+  const file = await written(t, "");
+  const folder = dirname(file);
+  for (const name of ["pins", "id", "keys"]) await writeFile(join(folder, name), "");
+  const key = `SHA256:${"A".repeat(43)}`;
+  const yaml = `services:
+  wiki: { to: "fived://Gateway@Other.Example/Wiki", announce: fived, allow: [anyone] }
+  "*.b": { to: "fived://[::1]:7/*", allow: [anyone] }
+hops:
+  Gateway@other.example.:1078: { key: "${key}", identity: id }
+  "[::1]:7": { knownHosts: pins }
+trusts:
+  - { issuer: A.Example., keys: keys, as: [gateway] }
+  - { issuer: b.example, keys: "https://b.example/.well-known/jwks.json", as: [ops], through: [C.example] }
+`;
+  await writeFile(file, yaml);
+  const { services, hops, trusts } = await loadConfiguration(file, { state: STATE });
+  assert.deepEqual(
+    services.map(({ backEnd }) => backEnd),
+    [
+      { type: "far", server: "Gateway@other.example", service: "Wiki", vouches: true },
+      { type: "far", server: "[::1]:7", service: undefined, vouches: false },
+    ],
+  );
+  assert.deepEqual(
+    [...hops],
+    [
+      ["Gateway@other.example", { key, identity: join(folder, "id") }],
+      ["[::1]:7", { knownHosts: join(folder, "pins") }],
+    ],
+  );
+  assert.deepEqual(trusts, [
+    { issuer: "a.example", keys: join(folder, "keys"), as: ["gateway"], through: [] },
+    {
+      ...{ issuer: "b.example", keys: new URL("https://b.example/.well-known/jwks.json") },
+      ...{ as: ["ops"], through: ["c.example"] },
+    },
+  ]);
+});
+
+test("mistakes about other servers are told with their places", async (t) => {
+  const key = `SHA256:${"A".repeat(43)}`;
+  const forms = `services:
+  a: { to: "fived://x" }
+  b: { to: ["fived://x/b", 80] }
+  c: { to: "fived://x/c", balance: first, health: {}, announce: http }
+  d: { to: 80, announce: fived }
+  "*g": { to: "fived://x/*" }
+  via: { to: 80 }
+hops:
+  "a:b@x": { ca: system }
+  x: {}
+  y: { ca: system, key: "${key}" }
+  z: { key: "SHA256:AAA" }
+  w: { ca: none.pem }
+trusts:
+  - { issuer: "a b", keys: none, as: [anyone] }
+  - { issuer: c.example, keys: "http://c.example/keys", as: [] }
+  - { issuer: d.example, keys: "https://d.example/", as: [d], through: ["-"] }
+`;
+  assert.deepEqual(await complaints(t, forms), [
+    '2:12 services.a.to: "fived://x", expected fived://[user@]host[:port]/service',
+    "3:12 services.b.to: a service behind another session server has one address",
+    "4:27 services.c.balance: belongs to several addresses",
+    "4:43 services.c.health: belongs to sockets",
+    '4:65 services.c.announce: "http", expected fived for that address',
+    '5:26 services.d.announce: "fived", expected proxy-v2 or http for that address',
+    '6:3 services."*g": the name of a service has 1 to 64 of A-Z a-z 0-9 . _ + - and begins with none of . + -',
+    "7:3 services.via: the name is a word of the protocol, choose another",
+    '9:3 hops."a:b@x": expected [user@]host[:port], as in to',
+    "10:6 hops.x: expected exactly one of key, knownHosts and ca: who that server has to be",
+    "11:6 hops.y: expected exactly one of key, knownHosts and ca: who that server has to be",
+    '12:13 hops.z.key: "SHA256:AAA", expected SHA256: and the fingerprint that the other server prints',
+    '13:12 hops.w.ca: "none.pem", there is no such file that we may read',
+    '15:15 trusts[0].issuer: "a b", expected the name of a server, such as gate.example.org',
+    '15:28 trusts[0].keys: "none", there is no such file that we may read',
+    '15:39 trusts[0].as[0]: "anyone", expected who that server is here: it signs in',
+    '16:32 trusts[1].keys: "http://c.example/keys", whoever is on the way could give other keys; expected a file or https',
+    "16:61 trusts[1].as: expected at least one",
+    '17:73 trusts[2].through[0]: "-", expected the name of a server, such as gate.example.org',
+  ]);
+  const wildcards = `services:
+  "*": { to: "fived://x/e", allow: [anyone] }
+  f: { to: "fived://x/*", allow: [anyone] }
+  "*.g": { exec: [date], allow: [anyone] }
+hops:
+  x: { ca: system }
+  X.: { ca: system }
+trusts:
+  - { issuer: d.example, keys: "https://d.example/", as: [d] }
+  - { issuer: D.example, keys: "https://d.example/", as: [d] }
+`;
+  assert.deepEqual(await complaints(t, wildcards), [
+    '2:3 services."*": * stands in both or in neither: a name with * needs fived://host/* in to',
+    "3:3 services.f: * stands in both or in neither: write * in the name, too",
+    '4:3 services."*.g": * stands in both or in neither: a name with * needs fived://host/* in to',
+    '7:3 hops."X.": the name means the same as "x"',
+    '10:15 trusts[1].issuer: "D.example", it stands here twice',
+  ]);
+  const known = `services:
+  a: { to: "fived://gateway@x/a", allow: [anyone] }
+hosts:
+  h.example: { services: { b: { to: "fived://y/b", allow: [anyone] } } }
+hops:
+  x: { ca: system }
+  gateway@y: { ca: system }
+  z: { ca: system, password: fived.yaml }
+`;
+  assert.deepEqual(await complaints(t, known), [
+    '2:12 services.a.to: "fived://gateway@x/a", nothing says how to know that server; write an entry "gateway@x" under hops',
+    '4:37 hosts."h.example".services.b.to: "fived://y/b", nothing says how to know that server; write an entry "y" under hops',
+    '7:3 hops."gateway@y": expected identity or password: what the user signs in with',
+    "8:3 hops.z: signing in needs a user: write user@ in front",
+  ]);
 });

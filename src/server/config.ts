@@ -24,7 +24,7 @@ import { canonicalName, FivedError } from "../io/index.ts";
 import { checkPolicies } from "./access/policies.ts";
 import { pamProblem } from "./auth/pam-process.ts";
 import { loadCertificate } from "./certificate.ts";
-import type { Endpoint } from "./endpoint.ts";
+import { type Endpoint, parseFarServer } from "./endpoint.ts";
 import { escapeControls } from "./log.ts";
 import {
   ANYONE,
@@ -35,9 +35,11 @@ import {
   type BackEndSettings,
   configurationSchema,
   EVERYONE_SIGNED_IN,
+  type HopSettings,
   type Limits,
   type SessionSettings,
   type Settings,
+  type TrustSettings,
 } from "./schema.ts";
 
 /** Something wrong (error) or doubtful (warning) in a configuration. */
@@ -107,6 +109,9 @@ export interface Configuration {
   readonly policies: string | undefined;
   readonly audit: AuditSettings | undefined;
   readonly announce: AnnounceSettings;
+  /** Other session servers, as `parseFarServer` writes them, and who we are there. */
+  readonly hops: ReadonlyMap<string, HopSettings>;
+  readonly trusts: readonly TrustSettings[];
   readonly sessions: SessionSettings;
   readonly limits: Limits;
   /** What is allowed and yet hardly meant. */
@@ -504,6 +509,8 @@ function compile(settings: Settings, source: Source, state: string): Configurati
     policies: settings.policies,
     audit: settings.audit,
     announce: settings.announce,
+    hops: new Map([...settings.hops].map(([name, hop]) => [parseFarServer(name) ?? name, hop])),
+    trusts: settings.trusts,
     sessions: settings.sessions,
     limits: settings.limits,
     warnings: inOrder(warningsOf(settings, source)),

@@ -13,12 +13,13 @@ import type { Authentication } from "./auth/authentication.ts";
 import type { Identity, MechanismName } from "./auth/mechanism.ts";
 import type { Log } from "./log.ts";
 import type { Published, Registry, VirtualHost } from "./registry.ts";
-import type { Caller, Directory, Entrance, Next, RefusalCode, Service, Talk } from "./service.ts";
+import type { Caller, Directory, Entrance, Next, Passage, RefusalCode, Service, Talk, Through } from "./service.ts";
 import { auth } from "./services/auth.ts";
 import { host } from "./services/host.ts";
 import { help, list } from "./services/list.ts";
 import { multiplex } from "./services/multiplex.ts";
 import { tls } from "./services/tls.ts";
+import { via } from "./services/via.ts";
 import type { Standing } from "./standing.ts";
 import {
   type BuiltInWord,
@@ -38,6 +39,7 @@ const BUILT_IN: Readonly<Record<BuiltInWord, Service>> = {
   MULTIPLEX: multiplex,
   HOST: host,
   AUTH: auth,
+  VIA: via,
 };
 
 const NOT_FOUND = "no such service";
@@ -114,7 +116,7 @@ export interface Place {
  * One conversation, from its first line to its end. To its channel it is the receiver, to the service that answers it is the talk: there
  * are as many of them as there are streams, and one object is all each needs.
  */
-export class Conversation implements Receiver, Talk, Directory, Entrance, Use {
+export class Conversation implements Receiver, Talk, Directory, Entrance, Passage, Use {
   /** Who it is done for: whoever stood here when it began, or was recognised in it. AUTH elsewhere in the session adds nothing (A11). */
   caller: Caller;
   readonly #channel: Channel;
@@ -133,6 +135,8 @@ export class Conversation implements Receiver, Talk, Directory, Entrance, Use {
   #withdrawn = false;
   /** AUTH has begun to ask. */
   #dialogue = false;
+  /** The only word that somebody who was vouched for may ask for here, in lower case: he was for that one. */
+  #vouchedWord: string | undefined;
   /** AUTH waits for a line. */
   #asked: PromiseWithResolvers<Uint8Array> | undefined;
   #ended = false;
@@ -237,11 +241,16 @@ export class Conversation implements Receiver, Talk, Directory, Entrance, Use {
     this.#spoken = true;
     const request = parseRequest(line.text);
     if (request.type === "error") return this.#refuseAndLeave(501, "not a service name");
+    if (!this.#isVouchedFor(request.word)) return this.#refuseAndLeave(403, "that is not what was said of a caller");
     const builtIn = builtInWord(request.word);
     if (builtIn !== undefined && (request.args.length === 0 || TAKES_ARGUMENT.has(builtIn)))
       return this.#serveBuiltIn(builtIn, request.args);
     if (request.args.length > 0) return this.#refuseAndLeave(500, "not a fived request");
     this.#serveService(request.word);
+  }
+
+  #isVouchedFor(word: string): boolean {
+    return this.#vouchedWord === undefined || this.#vouchedWord === word.toLowerCase();
   }
 
   #serveBuiltIn(word: BuiltInWord, args: readonly string[]): void {
@@ -256,6 +265,8 @@ export class Conversation implements Receiver, Talk, Directory, Entrance, Use {
     const { ground, standing } = this.#place;
     const known = standing.caller.user !== undefined;
     const outcome = OUTCOMES[word][stateOn(ground, known)];
+    // Who is calling was said for all of this stream, and the session is the other server's.
+    if (this.caller.through !== undefined && (word === "VIA" || word === "AUTH")) return 503;
     if (word !== "AUTH" || standing.caller.secure) return outcome;
     if (!this.#place.authentication().plaintext) return 530;
     return known ? 503 : "acts";
@@ -432,8 +443,8 @@ export class Conversation implements Receiver, Talk, Directory, Entrance, Use {
       this.#openedAt = performance.now();
       this.#place.audit().record(this.caller, { event: "open", service: this.#service, host: this.#host });
     }
-    // Our clients do not wait for it: it travels with the service's first octets, if those come at once.
-    this.#say("+ SUCCESS", "soon");
+    // Our clients do not wait for it: it travels with the service's first octets, if those come at once. Another server does wait.
+    this.#say("+ SUCCESS", this.#reaching && this.caller.through !== undefined ? "now" : "soon");
   }
 
   refuse(code: RefusalCode, text: string): void {
@@ -474,7 +485,8 @@ export class Conversation implements Receiver, Talk, Directory, Entrance, Use {
   }
 
   find(name: string): string | undefined {
-    return builtInWord(name) ?? this.#visible(name)?.name;
+    const published = this.#visible(name);
+    return builtInWord(name) ?? (published?.isFar === true ? undefined : published?.name);
   }
 
   *names(): Iterable<string> {
@@ -496,8 +508,55 @@ export class Conversation implements Receiver, Talk, Directory, Entrance, Use {
     return "entered";
   }
 
+  farNames(name?: string): Promise<readonly string[]> {
+    if (this.#outcome("service") !== "acts") return NO_NAMES;
+    const registry = this.#place.registry();
+    const host = this.#virtualHost(registry);
+    if (host === undefined || host.wildcards.length === 0) return NO_NAMES;
+    return registry.farNames(host, this.caller, this.signal, name);
+  }
+
   get streamNumber(): number | undefined {
     return this.#channel.id;
+  }
+
+  // ---- what VIA sees
+
+  get passage(): Passage {
+    return this;
+  }
+
+  came(hops: number): void {
+    this.caller = { ...this.#place.standing.caller, through: { hops } };
+  }
+
+  cameAsNobody(hops: number): void {
+    const { caller } = this.#place.standing;
+    this.caller = { ...nobodyOf(caller), through: { hops, hop: caller } };
+  }
+
+  async cameAs(hops: number, token: string): Promise<boolean> {
+    const { standing, log } = this.#place;
+    const { caller } = standing;
+    const registry = this.#place.registry();
+    const verdict = await registry.trusts.judge(token, caller, standing.binding).catch((error: unknown) => {
+      log.error({ session: caller.session, error }, "cannot find out whether to believe another server");
+      return undefined;
+    });
+    if (verdict?.type !== "believed") {
+      const reason = verdict?.reason ?? "its keys cannot be had";
+      const through: Through = { hops, hop: caller };
+      this.#place
+        .audit()
+        .record({ ...caller, through }, { event: "vouching-refused", issuer: verdict?.issuer, reason });
+      log.info({ session: caller.session, peer: caller.peer, user: caller.user, reason }, "a vouching is refused");
+      return false;
+    }
+    const { identity, issuer, session, word } = verdict.vouched;
+    const through: Through = { hops, hop: caller, issuer, session };
+    this.caller = { ...nobodyOf(caller), user: identity.user, identity, roles: registry.rolesOf(identity), through };
+    this.#vouchedWord = word;
+    return true;
   }
 
   // ---- what AUTH sees
@@ -593,3 +652,11 @@ const CRLF = encodeLine("");
 const NO_TRAFFIC: Traffic = { received: 0, sent: 0 };
 
 const NO_ARGS: readonly string[] = [];
+
+const NO_NAMES: Promise<readonly string[]> = Promise.resolve([]);
+
+/** The same stream, for somebody of whom nothing is known: what the other server has shown of itself is not his. */
+function nobodyOf({ session, secure, peer, local }: Caller): Caller {
+  const at = local === undefined ? {} : { local };
+  return { session, user: undefined, roles: [], identity: undefined, secure, peer, ...at };
+}

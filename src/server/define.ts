@@ -4,7 +4,7 @@
  * @module
  */
 import type { Duplex } from "node:stream";
-import type { MechanismName } from "./auth/mechanism.ts";
+import type { Identity } from "./auth/mechanism.ts";
 import { asGuest, lendEvents } from "./guest.ts";
 import type { Service, Talk } from "./service.ts";
 
@@ -14,7 +14,7 @@ export interface Visitor {
   readonly user: string | undefined;
   readonly roles: readonly string[];
   /** How the user was recognised: `pubkey`, `cert`, `ext` or `up`; undefined for somebody who has not signed in. */
-  readonly mechanism: MechanismName | undefined;
+  readonly mechanism: Identity["mechanism"] | undefined;
   /** The user gave a second factor. */
   readonly secondFactor: boolean;
   /** Virtual host that was asked; undefined is the default host. */

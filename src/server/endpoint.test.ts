@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import test from "node:test";
-import { endpointText, parseEndpoint } from "./endpoint.ts";
+import { endpointText, farUser, parseEndpoint, parseFarServer, parseFarTarget } from "./endpoint.ts";
 
 test("an address is read in each of its forms", () => {
   const read = (text: string) => parseEndpoint(text, "/etc/fived");
@@ -32,4 +32,23 @@ test("an address is written as it can be read again", () => {
     assert.ok(endpoint !== undefined);
     assert.equal(endpointText(endpoint), text);
   }
+});
+
+test("a service behind another server is read in its one form", () => {
+  const read = (text: string) => parseFarTarget(text);
+  const far = (server: string, service: string | undefined) => ({ type: "far", server, service });
+  assert.deepEqual(read("fived://Other.Example./Wiki"), far("other.example", "Wiki"));
+  assert.deepEqual(read("fived://gateway@other.example:1078/wiki"), far("gateway@other.example", "wiki"));
+  assert.deepEqual(read("fived://[::1]:7/wiki"), far("[::1]:7", "wiki"));
+  assert.deepEqual(read("fived://127.0.0.1:65535/*"), far("127.0.0.1:65535", undefined));
+  assert.deepEqual([farUser("gateway@x"), farUser("x")], ["gateway", undefined]);
+  // biome-ignore format: a list of words
+  const wrong = [
+    "", "fived://", "fived://other.example", "fived://other.example/", "fived:///wiki", "fived://other.example/wiki/x", "fived://@x/wiki",
+    "fived://a:b@x/wiki", "fived://a@b@x/wiki", "fived://x:0/wiki", "fived://x:65536/wiki", "fived://x:/wiki", "fived://x/wi ki",
+    "fived://x/wiki?host=y", "fived://x/wiki#y", "fived://[x]/wiki", "fived://x/**", "http://x/wiki", "fived://a b@x/wiki", "fived://-x/wiki",
+  ];
+  for (const text of wrong) assert.equal(read(text), undefined, JSON.stringify(text));
+  for (const text of ["gateway@other.example", "other.example:7", "[::1]", "127.0.0.1"])
+    assert.equal(parseFarServer(text), text);
 });

@@ -5,7 +5,8 @@
  */
 import { isIP, isIPv6 } from "node:net";
 import { resolve } from "node:path";
-import { canonicalName } from "../io/index.ts";
+import { canonicalHost, canonicalName } from "../io/index.ts";
+import { isServiceName } from "../wire/index.ts";
 
 /** A transport address. Host names are canonical; IPv6 addresses have no brackets; paths are absolute. */
 export type Endpoint =
@@ -44,6 +45,48 @@ export function endpointText(endpoint: Endpoint): string {
   if (endpoint.type === "unix") return `unix:${endpoint.path}`;
   const host = isIPv6(endpoint.host) ? `[${endpoint.host}]` : endpoint.host;
   return `tcp://${host}:${endpoint.port}`;
+}
+
+/** A service behind another session server. */
+export interface FarTarget {
+  readonly type: "far";
+  /** The server and who we are there, as {@link parseFarServer} writes it. */
+  readonly server: string;
+  /** Undefined for the one that is asked for here. */
+  readonly service: string | undefined;
+}
+
+/** How services behind other session servers are written. */
+export const FAR_FORM = "fived://[user@]host[:port]/service";
+
+/** The port of a session server where none is written. */
+const FAR_PORT = 1078;
+/** As in PROTOCOL §1.3; who knows what stands behind the other server. */
+const FAR_USER = /^[\x21-\x2e\x30-\x39\x3b-\x3f\x41-\x7e]{1,255}$/;
+
+/** Reads {@link FAR_FORM}; `*` is the service of the same name. Undefined when it is none. */
+export function parseFarTarget(text: string): FarTarget | undefined {
+  const [, authority = "", service = ""] = /^fived:\/\/([^/]+)\/([^/]+)$/.exec(text) ?? [];
+  const server = parseFarServer(authority);
+  if (server === undefined || !(service === "*" || isServiceName(service))) return undefined;
+  return { type: "far", server, service: service === "*" ? undefined : service };
+}
+
+/** A session server and who we are there, `user@host:port`, in its one form; undefined when it is none. */
+export function parseFarServer(text: string): string | undefined {
+  const [, user, hostText = "", digits] = /^(?:([^@]+)@)?(\[[^\]]+\]|[^:@[\]]+)(?::(\d{1,5}))?$/.exec(text) ?? [];
+  const host = canonicalHost(hostText);
+  const port = digits === undefined ? FAR_PORT : Number(digits);
+  if (host === undefined || !(port >= 1 && port <= PORT_MAX)) return undefined;
+  if (user !== undefined && !FAR_USER.test(user)) return undefined;
+  const name = host.type === "ipv6" ? `[${host.text}]` : host.text;
+  return `${user === undefined ? "" : `${user}@`}${name}${port === FAR_PORT ? "" : `:${port}`}`;
+}
+
+/** Who we are at a server, as {@link parseFarServer} writes it; undefined for nobody. */
+export function farUser(server: string): string | undefined {
+  const at = server.indexOf("@");
+  return at < 0 ? undefined : server.slice(0, at);
 }
 
 const TCP = /^(?:tcp:\/\/)?(?:(?:\[([^\s[\]]+)\]|([^\s:/@?#[\]]+)):)?(\d{1,5})$/;

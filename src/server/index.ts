@@ -19,5 +19,6 @@ export {
 export { type HandledService, type Handler, service, type Visitor } from "./define.ts";
 export { fingerprintAt } from "./fingerprint.ts";
 export { createLog, type Log, type LogLevel } from "./log.ts";
-export { type SessionServer, serve } from "./server.ts";
+export { type ServeOptions, type SessionServer, serve } from "./server.ts";
 export type { Caller, Next, Service, Talk } from "./service.ts";
+export type { FarServer, FarSession, Hop, Upstream } from "./upstream.ts";

@@ -12,8 +12,10 @@ import { KeysWhenNeeded } from "./announce/keys.ts";
 import { FakeTalk, RecordingLog } from "./backends/fake-talk.test.ts";
 import { ownCertificate } from "./certificate.ts";
 import { loadConfiguration } from "./config.ts";
+import { Hops } from "./hops.ts";
 import { type Log, silentLog } from "./log.ts";
-import { buildRegistry, type Published, type Registry } from "./registry.ts";
+import { buildRegistry, type Published, type Registry, type RegistryOptions } from "./registry.ts";
+import { SeenVouchings } from "./trusts.ts";
 
 async function temporaryFolder(t: TestContext): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), "fived-registry-"));
@@ -22,6 +24,15 @@ async function temporaryFolder(t: TestContext): Promise<string> {
 }
 
 /** The registry of a configuration; files beside it must be there already. */
+function lasting(log: Log): RegistryOptions {
+  return {
+    log,
+    announceKeys: new KeysWhenNeeded(),
+    hops: new Hops(undefined, log),
+    seenVouchings: new SeenVouchings(),
+  };
+}
+
 async function registryOf(
   t: TestContext,
   yaml: string,
@@ -31,8 +42,7 @@ async function registryOf(
   const file = join(folder, "fived.yaml");
   await writeFile(file, yaml);
   const registry = await buildRegistry(await loadConfiguration(file, { state: join(folder, "state") }), {
-    log,
-    announceKeys: new KeysWhenNeeded(),
+    ...lasting(log),
   });
   t.after(() => registry[Symbol.asyncDispose]());
   return registry;
@@ -147,7 +157,7 @@ test("ten thousand services are there well within a second, in the order of the 
   await writeFile(file, `services:\n${names.map((name) => `  ${name}: { to: 1, allow: [anyone] }\n`).join("")}`);
   const configuration = await loadConfiguration(file, { state: join(folder, "state") });
   const started = performance.now();
-  const registry = await buildRegistry(configuration, { log: silentLog, announceKeys: new KeysWhenNeeded() });
+  const registry = await buildRegistry(configuration, lasting(silentLog));
   const tookMs = performance.now() - started;
   t.after(() => registry[Symbol.asyncDispose]());
   assert.deepEqual(namesAt(registry), names);

@@ -14,7 +14,17 @@ import { canonicalName } from "../io/index.ts";
 import { isServiceName } from "../wire/index.ts";
 import { isPamServiceName } from "./auth/pam-process.ts";
 import { isDefaultHost } from "./default-host.ts";
-import { ENDPOINT_FORMS, type Endpoint, endpointText, parseEndpoint } from "./endpoint.ts";
+import {
+  ENDPOINT_FORMS,
+  type Endpoint,
+  endpointText,
+  FAR_FORM,
+  type FarTarget,
+  farUser,
+  parseEndpoint,
+  parseFarServer,
+  parseFarTarget,
+} from "./endpoint.ts";
 import { RESERVED_WORDS } from "./words.ts";
 
 /** Names in `allow` that need no definition. */
@@ -41,19 +51,25 @@ export type AnnounceSettings = Settings["announce"];
 export type AuditSettings = NonNullable<Settings["audit"]>;
 /** How long sessions live without a connection, and with how many. */
 export type SessionSettings = Settings["sessions"];
+/** How another session server is reached, and who we are there. */
+export type HopSettings = z.output<ReturnType<typeof hopSchema>>;
+/** Whose word about callers is believed. */
+export type TrustSettings = z.output<ReturnType<typeof trustsSchema>>[number];
 /** How the targets of a service share its streams. */
 export type Balance = (typeof BALANCES)[number];
 
 /** How a back end may learn who is calling. */
 export type Announcement = (typeof ANNOUNCEMENTS)[number];
 
-const ANNOUNCEMENTS = ["proxy-v2", "http"] as const;
+const ANNOUNCEMENTS = ["proxy-v2", "http", "fived"] as const;
 const BALANCES = ["least-streams", "round-robin", "first"] as const;
 
 /** More addresses than a computer has. */
 const LISTENERS_MAX = 64;
 /** More targets than a service of this kind ever has, and few enough to look at each when a stream opens. */
 const TARGETS_MAX = 64;
+/** Other servers whose word is believed: each is looked through for every stream that comes with one. */
+const TRUSTS_MAX = 64;
 /** Timers of Node end at 2^31 ms, and fire at once beyond. */
 const DURATION_MS_MAX = 24 * 24 * 3_600_000;
 /** Sizes count buffers in memory: more than this is a mistake in the unit. */
@@ -70,7 +86,7 @@ export const SHORT_FORM = "x-short-form";
 export function configurationSchema(surroundings: Surroundings) {
   const services = servicesSchema(surroundings);
   const tls = tlsSchema(surroundings);
-  return mapping({
+  const configuration = mapping({
     listen: listenSchema(surroundings)
       .prefault(["tcp://127.0.0.1:1078"])
       .describe("Where the server listens: an address, or a list of addresses."),
@@ -101,11 +117,119 @@ export function configurationSchema(surroundings: Surroundings) {
     )
       .prefault(new Map())
       .describe("Virtual hosts: other services under another name at the same address. The key is the host name."),
+    hops: dictionary(
+      hopSchema(surroundings),
+      (name) => (parseFarServer(name) === undefined ? "expected [user@]host[:port], as in to" : undefined),
+      (name) => parseFarServer(name) ?? name,
+    )
+      .prefault(new Map())
+      .describe(
+        `Other session servers that services lie behind, and who this server is there: see chaining.md. The key is what stands between fived:// and the service in \`to\`: \`[user@]host[:port]\`.`,
+      ),
+    trusts: trustsSchema(surroundings)
+      .prefault([])
+      .describe("Other session servers whose word about their callers is believed: see chaining.md."),
     sessions: sessionsSchema().prefault({}).describe("How sessions live."),
     limits: limitsSchema()
       .prefault({})
       .describe("What sessions and strangers may cost. The defaults are safe for the open Internet."),
   });
+  return configuration.superRefine(({ services, hosts, hops }, context) => {
+    const known = new Set([...hops.keys()].map((name) => parseFarServer(name)));
+    const look = (entries: typeof services, path: string[]): void => {
+      for (const [name, { backEnd }] of entries)
+        if (backEnd.type === "far" && !known.has(backEnd.server))
+          complain(
+            context,
+            [...path, name, "to"],
+            `nothing says how to know that server; write an entry "${backEnd.server}" under hops`,
+          );
+    };
+    look(services, ["services"]);
+    for (const [name, host] of hosts) look(host.services, ["hosts", name, "services"]);
+    for (const [name, { identity, password }] of hops) {
+      const isSomebody = farUser(parseFarServer(name) ?? "") !== undefined;
+      const proof = identity ?? password;
+      if (isSomebody && proof === undefined)
+        complain(context, ["hops", name], "expected identity or password: what the user signs in with", AT_KEY);
+      if (!isSomebody && proof !== undefined)
+        complain(context, ["hops", name], "signing in needs a user: write user@ in front", AT_KEY);
+    }
+  });
+}
+
+function hopSchema({ folder }: Surroundings) {
+  return mapping({
+    key: text("SHA256: and a fingerprint")
+      .regex(/^SHA256:[A-Za-z0-9+/]{43}$/, "expected SHA256: and the fingerprint that the other server prints")
+      .optional()
+      .describe("Fingerprint of the only key that server may have."),
+    knownHosts: file(folder, "pins, as in known_hosts")
+      .optional()
+      .describe("A file of pins that says which key it may have; nothing is added to it."),
+    ca: text("system, or the path of certificates")
+      .transform((path) => (path === "system" ? path : resolve(folder, path)))
+      .refine((path) => path === "system" || isUsable(path, constants.R_OK), "there is no such file that we may read")
+      .optional()
+      .describe("Authorities that may vouch for that server's name: `system`, or a PEM file of others besides."),
+    identity: file(folder, "a private SSH key")
+      .optional()
+      .describe("The SSH key, without a passphrase, that this server signs in with there."),
+    password: file(folder, "a password")
+      .optional()
+      .describe("A file with the password that this server signs in with there; nobody else may read it."),
+  }).superRefine(({ key, knownHosts, ca }, context) => {
+    const given = [key, knownHosts, ca].filter((ground) => ground !== undefined).length;
+    if (given !== 1) complain(context, [], "expected exactly one of key, knownHosts and ca: who that server has to be");
+  });
+}
+
+function trustsSchema({ folder }: Surroundings) {
+  const organisation = text("the name of a server, such as gate.example.org").transform((name, context) => {
+    const canonical = canonicalName(name);
+    if (canonical === undefined) complain(context, [], "expected the name of a server, such as gate.example.org");
+    return canonical ?? name;
+  });
+  const keys = text("a file of keys, or the https address of one").transform((source, context) => {
+    if (!/^https?:/.test(source)) {
+      const path = resolve(folder, source);
+      if (!isUsable(path, constants.R_OK)) complain(context, [], "there is no such file that we may read");
+      return path;
+    }
+    const url = URL.parse(source);
+    const isHere = url !== null && /^(?:localhost|127(?:\.\d+){3}|\[::1\])$/.test(url.hostname);
+    if (url === null || (url.protocol !== "https:" && !isHere))
+      complain(context, [], "whoever is on the way could give other keys; expected a file or https");
+    return url ?? source;
+  });
+  const trust = mapping({
+    issuer: organisation.describe(
+      "That server's name (`announce.issuer` there); its people are called `NAME@ISSUER` here.",
+    ),
+    keys: keys.describe("Its public keys (JWKS): a file, or the https address where it publishes them."),
+    as: z
+      .array(
+        text("a user or a role").refine((name) => name !== ANYONE, "expected who that server is here: it signs in"),
+        { error: "expected a list, such as [gateway]" },
+      )
+      .min(1, "expected at least one")
+      .describe("Who that server is here: users and roles, one of which it has to have signed in as."),
+    through: z
+      .array(organisation, { error: "expected a list, such as [a.example]" })
+      .max(TRUSTS_MAX, `expected at most ${TRUSTS_MAX}`)
+      .prefault([])
+      .describe("Other servers of whose people it may speak too, as it was told of them."),
+  });
+  return z
+    .array(trust, { error: "expected a list of mappings with issuer, keys and as" })
+    .max(TRUSTS_MAX, `expected at most ${TRUSTS_MAX}`)
+    .superRefine((trusts, context) => {
+      const seen = new Set<string>();
+      for (const [index, { issuer }] of trusts.entries()) {
+        if (seen.has(issuer)) complain(context, [index, "issuer"], "it stands here twice");
+        seen.add(issuer);
+      }
+    });
 }
 
 function listenSchema({ folder }: Surroundings) {
@@ -252,9 +376,17 @@ function rolesSchema() {
 
 function servicesSchema(surroundings: Surroundings) {
   const { folder } = surroundings;
-  const to = text(ENDPOINT_FORMS)
-    .transform(endpointIn(folder, 1))
-    .meta({ title: "address", examples: ["tcp://127.0.0.1:8080", "unix:/run/app.sock"] });
+  const forms = `${ENDPOINT_FORMS}, or ${FAR_FORM}`;
+  const near = endpointIn(folder, 1);
+  const to = text(forms)
+    .transform((value, context): Endpoint | FarTarget => {
+      if (!value.startsWith("fived://")) return near(value, context);
+      const far = parseFarTarget(value);
+      if (far !== undefined) return far;
+      complain(context, [], `expected ${FAR_FORM}`);
+      return z.NEVER;
+    })
+    .meta({ title: "address", examples: ["tcp://127.0.0.1:8080", "unix:/run/app.sock", "fived://other.example/wiki"] });
   const target = z
     .preprocess((value) => (Number.isInteger(value) ? String(value) : value), to)
     .meta({ [SHORT_FORM]: { title: "port", type: "integer", minimum: 1, maximum: 65_535 } });
@@ -273,7 +405,9 @@ function servicesSchema(surroundings: Surroundings) {
   const service = mapping({
     to: oneOrMany(target, TARGETS_MAX)
       .optional()
-      .describe(`Where the bytes go: ${ENDPOINT_FORMS}; or a list of several.`),
+      .describe(
+        `Where the bytes go: ${ENDPOINT_FORMS}, or a list of several; or ${FAR_FORM}, a service behind another session server.`,
+      ),
     exec: command
       .optional()
       .describe(
@@ -315,7 +449,7 @@ function servicesSchema(surroundings: Surroundings) {
     announce: oneOf(ANNOUNCEMENTS)
       .optional()
       .describe(
-        "With `to`: how the back end learns who is calling; see announce.md. Programs learn it from their environment.",
+        "With `to`: how the back end learns who is calling; see announce.md, and chaining.md for `fived`. Programs learn it from their environment.",
       ),
   })
     .superRefine(
@@ -326,6 +460,13 @@ function servicesSchema(surroundings: Surroundings) {
         if (to === undefined && balance !== undefined) complain(context, ["balance"], "belongs to to", AT_KEY);
         if (to === undefined && health !== undefined) complain(context, ["health"], "belongs to to", AT_KEY);
         if (to === undefined && announce !== undefined) complain(context, ["announce"], "belongs to to", AT_KEY);
+        const isFar = to?.some(({ type }) => type === "far") ?? false;
+        if (isFar && to?.length !== 1)
+          complain(context, ["to"], "a service behind another session server has one address");
+        if (isFar && balance !== undefined) complain(context, ["balance"], "belongs to several addresses", AT_KEY);
+        if (isFar && health !== undefined) complain(context, ["health"], "belongs to sockets", AT_KEY);
+        if (to !== undefined && announce !== undefined && (announce === "fived") !== isFar)
+          complain(context, ["announce"], `expected ${isFar ? "fived" : "proxy-v2 or http"} for that address`);
       },
       { when: ({ value }) => typeof value === "object" && value !== null },
     )
@@ -333,13 +474,28 @@ function servicesSchema(surroundings: Surroundings) {
   return dictionary(
     service,
     (name) => {
+      if (isWildcard(name)) return undefined;
       if (RESERVED_WORDS.includes(name.toUpperCase())) return "the name is a word of the protocol, choose another";
       return isServiceName(name)
         ? undefined
         : "the name of a service has 1 to 64 of A-Z a-z 0-9 . _ + - and begins with none of . + -";
     },
     (name) => name.toLowerCase(),
-  );
+  ).superRefine((entries, context) => {
+    for (const name of entries.keys()) {
+      const backEnd = entries.get(name)?.backEnd;
+      if (backEnd === undefined) continue; // it has been complained of
+      const isSameName = backEnd.type === "far" && backEnd.service === undefined;
+      if (isWildcard(name) === isSameName) continue;
+      const what = isSameName ? "write * in the name, too" : "a name with * needs fived://host/* in to";
+      complain(context, [name], `* stands in both or in neither: ${what}`, AT_KEY);
+    }
+  });
+}
+
+/** All services of another server: `*`, or `*.other` for their names with something behind each. */
+export function isWildcard(name: string): boolean {
+  return /^\*(?:\.[A-Za-z0-9._+-]{1,62})?$/.test(name);
 }
 
 /** Where the bytes of a service go. */
@@ -349,7 +505,7 @@ export type BackEndSettings =
       readonly targets: readonly Endpoint[];
       readonly balance: Balance;
       /** How the target learns who is calling; undefined for not at all. */
-      readonly announce: Announcement | undefined;
+      readonly announce: Exclude<Announcement, "fived"> | undefined;
       /** How often each target is tried; undefined for never. */
       readonly checkIntervalMs: number | undefined;
     }
@@ -362,7 +518,11 @@ export type BackEndSettings =
       readonly processesMax: number;
     }
   | { readonly type: "module"; readonly file: string }
-  | { readonly type: "keys" };
+  | { readonly type: "keys" }
+  | (FarTarget & {
+      /** Tell the other server who is calling. */
+      readonly vouches: boolean;
+    });
 
 /** Processes of one `exec` service, unless the configuration says otherwise: a few hundred small ones fit any computer. */
 export const PROCESSES_DEFAULT = 256;
@@ -370,7 +530,7 @@ export const PROCESSES_DEFAULT = 256;
 const CHECK_INTERVAL_MS_DEFAULT = 10_000;
 
 interface ServiceKeys {
-  readonly to?: readonly Endpoint[] | undefined;
+  readonly to?: readonly (Endpoint | FarTarget)[] | undefined;
   readonly exec?: { readonly program: string; readonly args: readonly string[] } | undefined;
   readonly module?: string | undefined;
   readonly keys?: true | undefined;
@@ -383,8 +543,13 @@ interface ServiceKeys {
 function backEnd(keys: ServiceKeys, folder: string): BackEndSettings {
   if (keys.to !== undefined) {
     const checked = keys.health?.intervalMs ?? (keys.to.length > 1 ? CHECK_INTERVAL_MS_DEFAULT : undefined);
-    const { to: targets, balance = "least-streams", announce } = keys;
-    return { type: "tcp", targets, balance, announce, checkIntervalMs: checked };
+    const { to, balance = "least-streams", announce } = keys;
+    for (const target of to) if (target.type === "far") return { ...target, vouches: announce === "fived" };
+    const targets = to.filter((target) => target.type !== "far");
+    return {
+      ...{ type: "tcp", targets, balance, checkIntervalMs: checked },
+      announce: announce === "fived" ? undefined : announce,
+    };
   }
   if (keys.exec !== undefined) {
     return { type: "exec", ...keys.exec, folder, processesMax: keys.processes ?? PROCESSES_DEFAULT };

@@ -25,6 +25,7 @@ import type { Configuration, ListenSettings } from "./config.ts";
 import { Conversation, type FailedAttempt, type Use } from "./conversation.ts";
 import { EmptyRecords } from "./empty-records.ts";
 import { type Endpoint, endpointText } from "./endpoint.ts";
+import { Hops } from "./hops.ts";
 import type { Log } from "./log.ts";
 import { createLog } from "./log.ts";
 import { Penalties } from "./penalties.ts";
@@ -34,6 +35,8 @@ import type { Caller } from "./service.ts";
 import { isLoopback } from "./source.ts";
 
 import { Standing } from "./standing.ts";
+import { SeenVouchings } from "./trusts.ts";
+import type { Upstream } from "./upstream.ts";
 import type { Ground } from "./words.ts";
 
 /** The ALPN name of this protocol: without it on both sides another protocol's octets could be reflected at us (ALPACA, abuse case T11). */
@@ -60,13 +63,19 @@ export interface SessionServer extends AsyncDisposable {
   drain(graceMs?: number): Promise<void>;
 }
 
+/** What a server is started with. */
+export interface ServeOptions {
+  readonly log?: Log;
+  /** The way to other session servers; without one no service may lie behind another. */
+  readonly upstream?: Upstream;
+}
+
 /** Starts a session server; rejects with LISTEN_FAILED, CONFIGURATION_BAD or STATE_UNUSABLE. */
-export async function serve(
-  configuration: Configuration,
-  options: { readonly log?: Log } = {},
-): Promise<SessionServer> {
+export async function serve(configuration: Configuration, options: ServeOptions = {}): Promise<SessionServer> {
   const log = options.log ?? createLog({ level: "info" });
-  const lasting = { log, codes: new CodeMemory(), announceKeys: new KeysWhenNeeded() };
+  const hops = new Hops(options.upstream, log);
+  const seenVouchings = new SeenVouchings();
+  const lasting = { log, codes: new CodeMemory(), announceKeys: new KeysWhenNeeded(), hops, seenVouchings };
   const server = new Daemon(configuration, await setUp(configuration, lasting), lasting);
   try {
     await server.listen(configuration.listen);
@@ -209,6 +218,12 @@ class Daemon implements SessionServer {
 
   /** The caller as he is known now; undefined when he is not. */
   #renewed(caller: Caller): Caller | undefined {
+    const { hop, issuer } = caller.through ?? {};
+    if (hop !== undefined) {
+      // Who came through another server stands and falls with it, and with the trust in its word.
+      const now = this.#renewed(hop);
+      if (now === undefined || (issuer !== undefined && !this.#registry.trusts.trusts(issuer, now))) return undefined;
+    }
     if (caller.identity === undefined) return caller;
     const identity = this.#authentication.current(caller.identity);
     return identity && { ...caller, identity, roles: this.#registry.rolesOf(identity) };
@@ -248,6 +263,7 @@ class Daemon implements SessionServer {
     for (const session of [...this.#sessions]) session.end(Code.UNAVAILABLE, "the server is shutting down");
     for (const socket of [...this.#bare]) socket.destroy();
     await dispose(this.#made);
+    await this.#lasting.hops[Symbol.asyncDispose]();
     await this.#lasting.announceKeys[Symbol.asyncDispose]();
   }
 
@@ -517,8 +533,7 @@ async function dispose({ registry, authentication, audit }: SetUp): Promise<void
 /** A right that was withdrawn ends what was begun with it; a service that is no longer offered lets those finish who are there. */
 function isAllowed(registry: Registry, { service, host }: Use, caller: Caller): boolean {
   const target = registry.host(host);
-  const isOffered = target?.services.has(service.toLowerCase()) ?? false;
-  return !isOffered || registry.find(target, service, caller) !== undefined;
+  return !registry.offers(target, service) || registry.find(target, service, caller) !== undefined;
 }
 
 function penaltyLimits({ limits: { penalties, unauthenticated } }: Configuration) {

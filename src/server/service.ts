@@ -12,7 +12,7 @@ import type { Exchange, Identity, MechanismName } from "./auth/mechanism.ts";
 export type Next = "lines" | "tls" | "frames" | "bytes" | "closed";
 
 /** Codes of `- NNN text` lines (docs/errors.md). */
-export type RefusalCode = 403 | 404 | 408 | 410 | 421 | 429 | 500 | 501 | 502 | 503 | 504 | 507 | 530 | 554;
+export type RefusalCode = 403 | 404 | 408 | 410 | 421 | 429 | 500 | 501 | 502 | 503 | 504 | 507 | 508 | 530 | 554;
 
 /** Who asks, as far as is known. Anonymous sessions have no user and no roles. */
 export interface Caller {
@@ -31,12 +31,38 @@ export interface Caller {
   readonly local?: string;
   /** Common name in the client certificate, where one was shown that leads to an authority of ours. */
   readonly certificateName?: string;
+  /** How the stream came here, where that was through other session servers. */
+  readonly through?: Through;
+}
+
+/** The way of a stream that another session server opened for a caller of its own (PROTOCOL §4.12). */
+export interface Through {
+  /** Session servers that it came through. */
+  readonly hops: number;
+  /** That server, as it has signed in here; absent where the stream is its own. */
+  readonly hop?: Caller;
+  /** Name under which it vouches for the caller; absent for nobody. */
+  readonly issuer?: string;
+  /** Identifier of the caller's session there. */
+  readonly session?: string;
+}
+
+/** What a conversation has for VIA. Each is for once. */
+export interface Passage {
+  /** The stream is the other server's own. */
+  came(hops: number): void;
+  /** It is for somebody who has not signed in there. */
+  cameAsNobody(hops: number): void;
+  /** It is for whom the token is about. False for one that is not believed; why is written down. */
+  cameAs(hops: number, token: string): Promise<boolean>;
 }
 
 /** What the caller may see from where it stands. */
 export interface Directory {
   /** Names of the services the caller may use at this host, as configured. */
   names(): Iterable<string>;
+  /** Names of services behind other servers that are configured as a whole; with a name, that one if the caller may use it there. */
+  farNames(name?: string): Promise<readonly string[]>;
   /** The configured spelling of a service the caller may use, or of a built-in word; undefined for everything else. */
   find(name: string): string | undefined;
   /** Goes to another virtual host: "unknown" for a name nobody configured, "misdirected" for one of another certificate. */
@@ -77,6 +103,8 @@ export interface Talk {
   readonly directory: Directory;
   /** What AUTH works with. */
   readonly entrance: Entrance;
+  /** What VIA works with. */
+  readonly passage: Passage;
   /** Octets behind the request line that have arrived already. */
   readonly unread: number;
   /** Aborted when the conversation's stream or connection is gone. */

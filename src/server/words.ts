@@ -5,12 +5,14 @@
  */
 
 /** Words of this release, in the order in which LIST names them. */
-export const BUILT_IN_WORDS = ["LIST", "HELP", "TLS", "MULTIPLEX", "HOST", "AUTH"] as const;
+export const BUILT_IN_WORDS = ["LIST", "HELP", "TLS", "MULTIPLEX", "HOST", "AUTH", "VIA"] as const;
 /** A word this release serves itself. */
 export type BuiltInWord = (typeof BUILT_IN_WORDS)[number];
 
 /** Words no service may have, in any case: those of the whole protocol, so that a later release breaks no configuration (abuse case L09). */
-export const RESERVED_WORDS: readonly string[] = [...BUILT_IN_WORDS, "DETACHABLE", "ATTACH", "PROVEAUTH", "GETSIGNKEY"];
+export const RESERVED_WORDS: readonly string[] = [
+  ...["LIST", "HELP", "TLS", "MULTIPLEX", "HOST", "AUTH", "DETACHABLE", "ATTACH", "PROVEAUTH", "GETSIGNKEY", "VIA"],
+];
 
 /** Where a conversation takes place, before anybody is known: what its {@link ConversationState} begins as. */
 export type Ground = "plain" | "restricted" | "secure" | "stream";
@@ -58,11 +60,12 @@ export const OUTCOMES: Readonly<Record<BuiltInWord | "service", Readonly<Record<
   MULTIPLEX: row("acts", 530, "acts", "acts", 503, 503),
   HOST: row("acts", "acts", "acts", "acts", "acts", "acts"),
   AUTH: row(530, 530, "acts", 503, "acts", 503),
+  VIA: row(503, 530, 503, 503, "acts", "acts"),
   service: row("acts", 530, "acts", "acts", "acts", "acts"),
 };
 
 /** Words that may have something behind them; behind any other it is another protocol speaking (`GET / HTTP/1.1`). */
-export const TAKES_ARGUMENT: ReadonlySet<string> = new Set(["LIST", "HOST", "AUTH"]);
+export const TAKES_ARGUMENT: ReadonlySet<string> = new Set(["LIST", "HOST", "AUTH", "VIA"]);
 
 /** Refusals of these words leave the conversation open; of all others close it, else pipelined payload would be read as commands. */
 export const STAYS_OPEN: ReadonlySet<string> = new Set(["LIST", "HOST", "AUTH"]);

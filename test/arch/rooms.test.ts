@@ -19,10 +19,12 @@ const BELOW: Readonly<Record<string, readonly string[]>> = {
   server: ["io", "session", "wire", "identity"],
   client: ["io", "session", "wire", "identity"],
   backend: ["io", "identity"],
+  // A server that is a client of others: the one room that knows both.
+  chain: ["io", "server", "client"],
   compat: ["client"],
-  cli: ["wire", "session", "identity", "io", "server", "client", "compat"],
+  cli: ["wire", "session", "identity", "io", "server", "client", "chain", "compat"],
   // The package's own door, src/index.ts: what `import ... from "fived"` gives.
-  "": ["wire", "session", "identity", "io", "server", "client", "backend", "compat"],
+  "": ["wire", "session", "identity", "io", "server", "client", "backend", "chain", "compat"],
 };
 
 /** Rooms in which nothing of the platform may be named, so that a test can be the network, the clock and the dice. */

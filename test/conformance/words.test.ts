@@ -126,6 +126,7 @@ const requests: Readonly<Record<string, readonly string[]>> = {
   HOST: ["HOST localhost", "host GIT.example.org.", "hOsT 127.0.0.1"],
   // With mechanisms that nobody has: how AUTH succeeds is for auth.test.ts.
   AUTH: ["AUTH nothing", "auth <nothing,else>", "aUtH nothing at all"],
+  VIA: ["VIA 1", "via 8", "vIa 1 -"],
   "a service": ["echo", "ECHO", "eChO"],
   "an unknown name": [
     "nonexistent",

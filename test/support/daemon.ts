@@ -6,7 +6,8 @@
 import { readdirSync } from "node:fs";
 import { createInterface } from "node:readline";
 import { setImmediate as turn } from "node:timers/promises";
-import { createLog, loadConfiguration, serve } from "../../src/server/index.ts";
+import { serve } from "../../src/chain/index.ts";
+import { createLog, loadConfiguration } from "../../src/server/index.ts";
 
 /** What the process holds when nobody could do without it. */
 export interface Usage {

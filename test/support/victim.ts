@@ -47,6 +47,8 @@ export interface VictimSettings {
   /** People of its user store; passwords cost next to nothing here. */
   readonly users?: readonly { readonly name: string; readonly password?: string; readonly keys?: readonly string[] }[];
   readonly limits?: Readonly<Record<string, unknown>>;
+  readonly hops?: Readonly<Record<string, unknown>>;
+  readonly trusts?: readonly Readonly<Record<string, unknown>>[];
   /** Command in front of the server's own, such as one that takes something away from it. */
   readonly under?: readonly string[];
   /** Files beside the configuration, by name. */
@@ -86,6 +88,8 @@ export class Victim {
       tls,
       users = [],
       limits = {},
+      hops = {},
+      trusts = [],
     } = settings;
     using store = await openUsers({ folder: await lab.makeFolder("server"), log: silentLog, cost: CHEAP });
     for (const { password, ...user } of users)
@@ -95,7 +99,7 @@ export class Victim {
       { ...host, services: openToAnyone(host.services) },
     ]);
     const configuration = {
-      ...{ listen, roles, auth, limits },
+      ...{ listen, roles, auth, limits, hops, trusts },
       ...(tls === undefined ? {} : { tls }),
       services: openToAnyone(services),
       hosts: Object.fromEntries(named),

@@ -94,7 +94,9 @@ export class ManagerClient implements AsyncDisposable {
     socket.write(`${JSON.stringify({ data: this.#token, id })}\n`);
     const stream = new ManagedStream(duplex, socket);
     duplex.once("close", () => {
-      if (this.#running.has(id)) this.#leave(id);
+      // What has ended both ways is over by itself, once the manager has passed on the rest.
+      const isDone = duplex.readableEnded && duplex.writableFinished;
+      if (!isDone && this.#running.has(id)) this.#leave(id);
     });
     this.#begin(id, { do: "open", ...request }, people, {
       heard: (event) => {

@@ -85,7 +85,8 @@ class Daemon implements Manager {
   readonly #server: Server;
   readonly #stop: () => void;
   readonly #idleMs: number;
-  readonly #looking: NodeJS.Timeout;
+  readonly #lookMs: number;
+  #looking: NodeJS.Timeout | undefined;
   readonly #happened: () => "slept" | "moved" | undefined;
   #usedAt = performance.now();
   readonly #sockets = new Set<Socket>();
@@ -103,7 +104,7 @@ class Daemon implements Manager {
     this.#stop = stopped.resolve;
     this.#server = createServer({ allowHalfOpen: true }, (connection) => this.#accept(connection));
     this.#happened = watcherOf(computer);
-    this.#looking = setInterval(() => this.#look(), lookMs);
+    this.#lookMs = lookMs;
   }
 
   async listen(): Promise<void> {
@@ -115,6 +116,7 @@ class Daemon implements Manager {
       });
       this.#server.listen(this.socket, resolve);
     });
+    this.#looking = setInterval(() => this.#look(), this.#lookMs);
     this.#server.on("error", (error) => this.log(`cannot accept a connection: ${error.message}`));
   }
 

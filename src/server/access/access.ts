@@ -117,6 +117,16 @@ export class Access {
     }
   }
 
+  /** The caller may use some of the services with this audience, as far as can be said without their names. */
+  mayUseSome(audience: Audience, caller: Caller): boolean {
+    return this.#policies !== undefined || this.#isGranted(audience, caller);
+  }
+
+  /** The caller is one of these: users, roles and groups, as in `allow`. */
+  isOneOf(caller: Caller, names: readonly string[]): boolean {
+    return this.#grantsOf(caller).some((name) => names.includes(name));
+  }
+
   #isGranted({ names }: Audience, caller: Caller): boolean {
     return this.#grantsOf(caller).some((name) => names.has(name));
   }

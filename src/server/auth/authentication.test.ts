@@ -154,6 +154,17 @@ test("who came in with a key of the store is nobody without it", async (t) => {
   assert.equal(authentication.current(identity), undefined);
 });
 
+test("K05 nobody who signs in by himself is called as somebody whom another server vouches for", async (t) => {
+  const house = await House.open(t);
+  const trusts = 'trusts: [{ issuer: a.example, keys: "https://a.example/", as: [gate], through: [b.example] }]';
+  const authentication = await house.build(`auth: { mechanisms: [pubkey, up, cert] }\n${trusts}`);
+  const found = async (user: string) => await identified(authentication, { user, groups: [], roles: [] });
+  for (const user of ["alice@a.example", "alice@A.Example", "alice@b.example", "x@y@a.example"])
+    assert.equal(await found(user), undefined, user);
+  for (const user of ["alice@c.example", "alice", "a.example", "alice@aa.example"])
+    assert.equal((await found(user))?.user, user);
+});
+
 test("a code that was accepted is not accepted again after a reload", async (t) => {
   const house = await House.open(t);
   const secret = new Secret({ size: 20 });

@@ -9,6 +9,7 @@ import { FivedError } from "../../io/index.ts";
 import type { Configuration } from "../config.ts";
 import type { Log } from "../log.ts";
 import type { AuthSettings } from "../schema.ts";
+import { vouchedProviders } from "../trusts.ts";
 import { readAuthorities } from "./authorized-keys.ts";
 import { CertificateMechanism, findingOf } from "./cert.ts";
 import { InviteMechanism } from "./invites.ts";
@@ -57,7 +58,7 @@ export interface AuthenticationOptions {
 
 /** Makes what the configuration describes; rejects with `CONFIGURATION_BAD`, `STATE_UNUSABLE` or `USERS_UNREADABLE`. */
 export async function buildAuthentication(
-  { auth, state, roles }: Configuration,
+  { auth, state, roles, trusts }: Configuration,
   { log, codes }: AuthenticationOptions,
 ): Promise<Authentication> {
   const keysOf =
@@ -88,7 +89,7 @@ export async function buildAuthentication(
   const isKey = (line: string): boolean => parsePublicKeyLine(line) !== undefined;
   offered.set("invite", new InviteMechanism({ store: users, log, isKey }));
   const secondFactor = new SecondFactor({ users, memory: codes });
-  return new Ways(auth, { roles, users, pubkey, offered, secondFactor, log });
+  return new Ways(auth, { roles, users, pubkey, offered, secondFactor, log, providers: vouchedProviders(trusts) });
 }
 
 /** The operating system's passwords, where they are configured. */
@@ -122,6 +123,8 @@ interface Parts {
   readonly offered: ReadonlyMap<string, Mechanism>;
   readonly secondFactor: SecondFactor;
   readonly log: Log;
+  /** Organisations for whose people others vouch. */
+  readonly providers: ReadonlySet<string>;
 }
 
 class Ways implements Authentication {
@@ -133,8 +136,10 @@ class Ways implements Authentication {
   readonly #offered: ReadonlyMap<string, Mechanism>;
   readonly #secondFactor: SecondFactor;
   readonly #log: Log;
+  readonly #providers: ReadonlySet<string>;
 
-  constructor(settings: AuthSettings, { roles, users, pubkey, offered, secondFactor, log }: Parts) {
+  constructor(settings: AuthSettings, { roles, users, pubkey, offered, secondFactor, log, providers }: Parts) {
+    this.#providers = providers;
     this.plaintext = settings.plaintext;
     this.#settings = settings;
     this.#roles = roles;
@@ -203,6 +208,9 @@ class Ways implements Authentication {
 
   /** Undefined for somebody of the store who has left it since he was found. */
   #identity(finding: Finding, mechanism: MechanismName, secondFactor: boolean): Identity | undefined {
+    // `alice@a.example` is whom a.example vouches for, whatever stands in a certificate.
+    const provider = finding.user.slice(finding.user.lastIndexOf("@") + 1).toLowerCase();
+    if (finding.user.includes("@") && this.#providers.has(provider)) return undefined;
     const user = this.#users.find(finding.user);
     const { groups, roles, key } = finding;
     const found = { user: finding.user, groups, roles, mechanism, secondFactor, at: Date.now() };

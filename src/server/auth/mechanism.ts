@@ -18,7 +18,8 @@ export interface Identity {
   readonly groups: readonly string[];
   /** Roles that come with the person or the key, besides those of the configuration. */
   readonly roles: readonly string[];
-  readonly mechanism: MechanismName;
+  /** `via` for somebody whom another session server vouches for. */
+  readonly mechanism: MechanismName | "via";
   /** A second factor was given. */
   readonly secondFactor: boolean;
   /** When, by the wall clock, in milliseconds. */

@@ -8,7 +8,7 @@ import { type Duplex, duplexPair } from "node:stream";
 import type { Splice } from "../../io/index.ts";
 import type { Identity } from "../auth/mechanism.ts";
 import type { Log, LogFields } from "../log.ts";
-import type { Caller, Directory, Entrance, RefusalCode, Talk } from "../service.ts";
+import type { Caller, Directory, Entrance, Passage, RefusalCode, Talk } from "../service.ts";
 
 /** Somebody who has not signed in. */
 export const STRANGER: Caller = {
@@ -32,9 +32,17 @@ export class FakeTalk implements Talk {
   readonly service: string;
   readonly args: readonly string[] = [];
   readonly unread = 0;
-  readonly directory: Directory = { names: () => [], find: () => undefined, enter: () => "unknown" };
+  readonly directory: Directory = {
+    names: () => [],
+    farNames: async () => [],
+    find: () => undefined,
+    enter: () => "unknown",
+  };
   get entrance(): Entrance {
     throw new Error("a back end has nothing to do with AUTH");
+  }
+  get passage(): Passage {
+    throw new Error("a back end has nothing to do with VIA");
   }
 
   /** What was said to the caller, in order. */

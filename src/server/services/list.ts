@@ -32,12 +32,14 @@ export const help: Service = {
 
 async function sayNames(talk: Talk, name: string | undefined): Promise<void> {
   if (name !== undefined) {
-    const found = talk.directory.find(name);
+    const found = talk.directory.find(name) ?? (await talk.directory.farNames(name))[0];
     talk.say(found === undefined ? "" : `${found}\r\n`);
     return;
   }
   let piece = "";
-  for (const each of allNames(talk)) {
+  // Asked for first: between two lines of a list nobody is kept waiting.
+  const far = await talk.directory.farNames();
+  for (const each of allNames(talk, far)) {
     piece += `${each}\r\n`;
     if (piece.length < PIECE_BYTES) continue;
     if (!talk.say(piece.slice(0, -2))) await talk.taken();
@@ -46,7 +48,8 @@ async function sayNames(talk: Talk, name: string | undefined): Promise<void> {
   talk.say(piece);
 }
 
-function* allNames(talk: Talk): Iterable<string> {
+function* allNames(talk: Talk, far: readonly string[]): Iterable<string> {
   yield* BUILT_IN_WORDS;
   yield* talk.directory.names();
+  yield* far;
 }
