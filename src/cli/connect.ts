@@ -9,6 +9,7 @@ import { Command } from "commander";
 import { FivedError } from "../io/index.ts";
 import { type ClientFlags, choicesOf, connectOptions, peopleHere, withClientFlags } from "./client-flags.ts";
 import { ourManager } from "./manager.ts";
+import { isWatched, showProgress } from "./progress.ts";
 import { standardOutput } from "./standard-output.ts";
 import type { Verb } from "./verb.ts";
 
@@ -18,11 +19,16 @@ export const connect: Verb = (ended) =>
     .description("connect standard input and output to a service")
     .argument("<address>", "session server: [user@]host[:port], or with the service behind it: host/service")
     .argument("[service]", "name of the service")
-    .action(async (address: string, service: string | undefined, flags: ClientFlags, command: Command) => {
+    .option("--progress", "show how far a transfer is, between pipes too")
+    .action(async (address: string, service: string | undefined, flags: Flags, command: Command) => {
       ended(await run(address, service, flags, command));
     });
 
-async function run(text: string, name: string | undefined, flags: ClientFlags, command: Command): Promise<number> {
+interface Flags extends ClientFlags {
+  readonly progress?: boolean;
+}
+
+async function run(text: string, name: string | undefined, flags: Flags, command: Command): Promise<number> {
   const client = await import("../client/index.ts");
   const parsed = client.parseAddress(text);
   const service = name ?? (parsed.type === "tcp" ? parsed.service : undefined);
@@ -35,6 +41,7 @@ async function run(text: string, name: string | undefined, flags: ClientFlags, c
       : manager.open({ address, service, choices: await choicesOf(flags, parsed) }, peopleHere(flags));
   if (flags.verbose === true)
     stream.once("connect", () => process.stderr.write(`fived: connected to ${address}/${service}\n`));
+  if (flags.progress === true || isWatched()) showProgress(stream);
   await join(stream);
   return 0;
 }

@@ -10,6 +10,7 @@ import { styleText } from "node:util";
 import { Command } from "commander";
 import type { HeldStatus, ManagerClient, ManagerStatus } from "../client/index.ts";
 import { clientStateFolder, FivedError } from "../io/index.ts";
+import { size } from "./progress.ts";
 import { toldToStop } from "./stop.ts";
 import type { Verb } from "./verb.ts";
 
@@ -198,12 +199,7 @@ function cells({
   roundTripMs,
 }: HeldStatus): readonly string[] {
   return [
-    ...[address, identity ?? user ?? "-", state, String(connections), String(streams), bytes(queuedBytes)],
+    ...[address, identity ?? user ?? "-", state, String(connections), String(streams), size(queuedBytes)],
     roundTripMs === undefined ? "-" : `${roundTripMs.toFixed(1)} ms`,
   ];
-}
-
-function bytes(count: number): string {
-  if (count < 1_024) return `${count} B`;
-  return count < 1_048_576 ? `${(count / 1_024).toFixed(0)} KiB` : `${(count / 1_048_576).toFixed(1)} MiB`;
 }

@@ -45,6 +45,8 @@ export interface Running {
 /** A person's home, with the command in it. */
 export interface Home extends AsyncDisposable {
   readonly folder: string;
+  /** What commands in it are told. */
+  readonly environment: NodeJS.ProcessEnv;
   /** Runs `fived` to its end. */
   fived(
     args: readonly string[],
@@ -54,16 +56,16 @@ export interface Home extends AsyncDisposable {
   start(args: readonly string[]): Running;
 }
 
-/** Makes a home. */
-export async function home(): Promise<Home> {
+/** Makes a home; with `manager`, commands in it use the session manager of that home, which ends with it. */
+export async function home({ manager = false }: { readonly manager?: boolean } = {}): Promise<Home> {
   const folder = await fs.mkdtemp(path.join(os.tmpdir(), "fived-home-"));
   const { FIVED_CONFIG: _config, FIVED_LISTEN: _listen, FIVED_STATE: _state, ...inherited } = process.env;
   const environment = {
     ...inherited,
     XDG_CONFIG_HOME: path.join(folder, "config"),
     XDG_STATE_HOME: path.join(folder, "state"),
-    // A manager outlives the command that starts it: tests that want one say where, and end it.
-    FIVED_MANAGER: "off",
+    // A manager outlives the command that starts it, so that a home says whether it has one, and ends it.
+    FIVED_MANAGER: manager ? path.join(folder, "run", "manager.sock") : "off",
     NO_COLOR: "1",
   };
   const children = new Set<ChildProcessWithoutNullStreams>();
@@ -85,14 +87,17 @@ export async function home(): Promise<Home> {
     return child;
   }
 
+  const run: Home["fived"] = async (args, { input = "", env = {} } = {}) => {
+    const child = launch(args, env);
+    child.stdin.end(input);
+    const [stdout, stderr] = await Promise.all([buffer(child.stdout), text(child.stderr), once(child, "close")]);
+    return { code: child.exitCode, signal: child.signalCode, stdout, stderr };
+  };
+
   return {
     folder,
-    async fived(args, { input = "", env = {} } = {}) {
-      const child = launch(args, env);
-      child.stdin.end(input);
-      const [stdout, stderr] = await Promise.all([buffer(child.stdout), text(child.stderr), once(child, "close")]);
-      return { code: child.exitCode, signal: child.signalCode, stdout, stderr };
-    },
+    environment,
+    fived: run,
     start(args) {
       const child = launch(args);
       let said = "";
@@ -127,6 +132,7 @@ export async function home(): Promise<Home> {
       };
     },
     async [Symbol.asyncDispose]() {
+      if (manager) await run(["down"]);
       const ending = [...children].map((child) => once(child, "exit"));
       for (const child of children) child.kill("SIGKILL");
       await Promise.all(ending);

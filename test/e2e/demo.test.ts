@@ -41,9 +41,8 @@ test("every command that the demonstration proposes works as printed", async () 
   );
   await fs.writeFile(path.join(bin, "npx"), '#!/bin/sh\nexec "$@"\n', { mode: 0o755 });
   const env = {
-    ...process.env,
+    ...mine.environment,
     PATH: `${bin}:${process.env["PATH"]}`,
-    XDG_CONFIG_HOME: path.join(mine.folder, "config"),
   };
   const shell = (command: string) =>
     promisify(execFile)("sh", ["-c", `${command} </dev/null`], { env, cwd: mine.folder });

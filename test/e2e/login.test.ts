@@ -110,7 +110,7 @@ test("O01 a password is not told to a server that was accepted a moment ago, whe
 test("at a terminal a password is asked for up to three times, and no key of it is shown", async (t) => {
   const { server, mine, flags } = await setting(t, "");
   const shown = await typed(
-    mine.folder,
+    mine,
     ["login", `alice@${server.address}`, ...flags],
     ["wrong\r", "lost it\u0015x\u007fcorrect horsé\u007fe\r"],
   );
@@ -122,12 +122,12 @@ test("at a terminal a password is asked for up to three times, and no key of it 
 test("at a terminal Ctrl-C at the question ends the command, and Ctrl-D on an empty line does", async (t) => {
   const { server, mine, flags } = await setting(t, "");
   const args = ["login", `alice@${server.address}`, ...flags];
-  assert.match(await typed(mine.folder, args, ["x\u0003"]), /ended with 130\n$/);
-  assert.match(await typed(mine.folder, args, ["\u0004"]), /was not answered\nended with 255\n$/);
+  assert.match(await typed(mine, args, ["x\u0003"]), /ended with 130\n$/);
+  assert.match(await typed(mine, args, ["\u0004"]), /was not answered\nended with 255\n$/);
 });
 
 /** Runs a command at a terminal where somebody types the next answer whenever a question stands there; gives all that was on the screen. */
-async function typed(folder: string, args: readonly string[], answers: readonly string[]): Promise<string> {
+async function typed({ environment: env }: Home, args: readonly string[], answers: readonly string[]): Promise<string> {
   const command = [process.execPath, path.join(repository, "bin", "fived.js"), ...args]
     .map((word) => `'${word}'`)
     .join(" ");
@@ -142,9 +142,7 @@ async function typed(folder: string, args: readonly string[], answers: readonly 
       `trap : INT; ${command}; echo "ended with $?"`,
       "/dev/null",
     ],
-    {
-      env: { ...process.env, XDG_CONFIG_HOME: path.join(folder, "config"), XDG_STATE_HOME: path.join(folder, "state") },
-    },
+    { env },
   );
   const screen = text(child.stdout);
   const left = [...answers];

@@ -75,6 +75,7 @@ async function readerOf(page: string): Promise<Reader> {
     ...process.env,
     XDG_CONFIG_HOME: path.join(folder, "config"),
     XDG_STATE_HOME: path.join(folder, "state"),
+    FIVED_MANAGER: path.join(folder, "run", "manager.sock"),
     npm_config_update_notifier: "false",
   };
   const network = spawn("unshare", ["--net", "sh", "-c", "ip link set lo up && echo up && exec cat"]);
@@ -136,6 +137,7 @@ async function readerOf(page: string): Promise<Reader> {
     },
     async [Symbol.asyncDispose]() {
       await stop(() => true);
+      await once(inside("npx fived down").stderr.resume(), "close"); // the session manager outlives what has started it
       network.stdin.end();
       await once(network, "exit");
       await fs.rm(folder, { recursive: true, force: true });

@@ -4,6 +4,7 @@
  */
 import { connect as connectSocket, type Socket } from "node:net";
 import type { Duplex } from "node:stream";
+import { setTimeout as pause } from "node:timers/promises";
 import { BareChannel, ChannelDuplex, ERROR_CODES, type ErrorCode, FivedError, type Receiver } from "../../io/index.ts";
 import { Code, type CodeName } from "../../wire/index.ts";
 import type { ClientChoices, People } from "../choices.ts";
@@ -14,6 +15,9 @@ import { checkPlace } from "./place.ts";
 
 /** Time for a manager to say that it is one. */
 const HELLO_MS = 5_000;
+/** One that hangs up without a word may be ending: it is asked again for half a second, until nothing answers any more or another does. */
+const HUNG_UP_TRIES = 10;
+const HUNG_UP_PAUSE_MS = 10;
 
 /** What one asks for a stream with. */
 export interface StreamRequest {
@@ -65,16 +69,26 @@ export class ManagerClient implements AsyncDisposable {
    * with PROTOCOL_ERROR for something else that answers there.
    */
   static async connect(socket: string): Promise<ManagerClient | undefined> {
+    for (let tries = 1; ; tries++) {
+      const client = await ManagerClient.#greet(socket);
+      if (client !== "hung up") return client;
+      if (tries === HUNG_UP_TRIES) throw noManager(socket);
+      await pause(tries * HUNG_UP_PAUSE_MS);
+    }
+  }
+
+  static async #greet(socket: string): Promise<ManagerClient | undefined | "hung up"> {
     const connection = await reached(socket);
-    if (connection === undefined) return undefined;
+    if (connection === undefined || connection === "hung up") return connection;
     await checkPlace(socket).catch((error: unknown) => {
       connection.destroy();
       throw error;
     });
     const reader = new MessageReader();
     connection.write(`${JSON.stringify({ hello: HELLO })}\n`);
-    const { token, pid } = await greeted(connection, reader, socket);
-    const client = new ManagerClient(socket, connection, token, pid);
+    const greeting = await greeted(connection, reader, socket);
+    if (greeting === "hung up") return greeting;
+    const client = new ManagerClient(socket, connection, greeting.token, greeting.pid);
     client.#start(reader);
     return client;
   }
@@ -269,13 +283,14 @@ export class ManagerClient implements AsyncDisposable {
 /** Nobody is asked, and nothing is told. */
 const SILENT: Asked = { tries: 1, log() {} };
 
-async function reached(path: string): Promise<Socket | undefined> {
+async function reached(path: string): Promise<Socket | undefined | "hung up"> {
   return await new Promise((resolve, reject) => {
     const socket = connectSocket({ path, allowHalfOpen: true });
     socket.once("connect", () => resolve(socket));
     socket.once("error", (cause: NodeJS.ErrnoException) => {
       // Nothing there, or what a manager that died has left.
       if (cause.code === "ENOENT" || cause.code === "ECONNREFUSED") return resolve(undefined);
+      if (cause.code === "ECONNRESET") return resolve("hung up");
       reject(
         new FivedError("STATE_UNUSABLE", `Cannot reach the session manager at ${path}: ${cause.message}`, { cause }),
       );
@@ -283,23 +298,36 @@ async function reached(path: string): Promise<Socket | undefined> {
   });
 }
 
+function noManager(path: string): FivedError {
+  const why = "it does not answer as one, or is another version; end it with fived down";
+  return new FivedError("PROTOCOL_ERROR", `Cannot use the session manager at ${path}: ${why}`);
+}
+
 function greeted(
   connection: Socket,
   reader: MessageReader,
   path: string,
-): Promise<{ readonly token: string; readonly pid: number }> {
+): Promise<{ readonly token: string; readonly pid: number } | "hung up"> {
   return new Promise((resolve, reject) => {
+    if (connection.destroyed) return resolve("hung up"); // while its folder was looked at
+    let hasSpoken = false;
     const fail = (): void => {
       connection.destroy();
-      const why = "it does not answer as one, or is another version; end it with fived down";
-      reject(new FivedError("PROTOCOL_ERROR", `Cannot use the session manager at ${path}: ${why}`));
+      reject(noManager(path));
+    };
+    const hungUp = (): void => {
+      if (hasSpoken) return fail();
+      done();
+      connection.destroy();
+      resolve("hung up");
     };
     const late = setTimeout(fail, HELLO_MS);
     const done = (): void => {
       clearTimeout(late);
-      connection.off("data", hear).off("close", fail).off("end", fail);
+      connection.off("data", hear).off("close", hungUp).off("end", hungUp);
     };
     const hear = (octets: Buffer): void => {
+      hasSpoken = true;
       reader.push(octets);
       const line = reader.line();
       if (line === undefined) return;
@@ -310,8 +338,8 @@ function greeted(
     };
     connection
       .on("data", hear)
-      .once("close", fail)
-      .once("end", fail)
+      .once("close", hungUp)
+      .once("end", hungUp)
       .on("error", () => {});
   });
 }

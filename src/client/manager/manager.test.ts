@@ -587,6 +587,26 @@ test("what answers and is no manager is an error, and never passed over", async 
   await assert.rejects(ManagerClient.connect(socket), { code: "STATE_UNUSABLE" });
 });
 
+test("one that hangs up without a word is asked again: it may be ending, and another may take its place", async (t) => {
+  const folder = await fs.mkdtemp(path.join(os.tmpdir(), "fived-manager-"));
+  t.after(() => fs.rm(folder, { recursive: true }));
+  const socket = path.join(folder, "manager.sock");
+  let asked = 0;
+  let hangUp = (connection: Socket): void => void connection.destroy();
+  const ending = createServer((connection) => {
+    asked++;
+    hangUp(connection);
+  }).listen(socket);
+  await once(ending, "listening");
+  await assert.rejects(ManagerClient.connect(socket), { code: "PROTOCOL_ERROR" });
+  assert.ok(asked > 1);
+  hangUp = (connection) => {
+    ending.close();
+    connection.destroy();
+  };
+  assert.equal(await ManagerClient.connect(socket), undefined);
+});
+
 /** Says octets to a manager and waits until it hangs up. */
 async function hungUpOn(socket: string, octets: Uint8Array | string): Promise<void> {
   const connection = connectSocket({ path: socket });
@@ -596,7 +616,7 @@ async function hungUpOn(socket: string, octets: Uint8Array | string): Promise<vo
   await within(closed, `the manager to hang up on ${String(octets).slice(0, 60)}`);
 }
 
-test("M01 a program that talks nonsense loses its connection, and nothing else happens", async (t) => {
+test("a program that talks nonsense loses its connection, and nothing else happens", async (t) => {
   const { socket, program, choices } = await running(t);
   const server = await scripted(t, WELCOME);
   const one = await program();
@@ -622,7 +642,7 @@ test("M01 a program that talks nonsense loses its connection, and nothing else h
   assert.equal(await text(stream), "untouched");
 });
 
-test("M01 octets at random never end it", async (t) => {
+test("octets at random never end it", async (t) => {
   const { socket, program } = await running(t);
   const hello = `${JSON.stringify({ hello: HELLO })}\n`;
   const line = fc
