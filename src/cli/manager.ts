@@ -61,11 +61,12 @@ export async function ourManager(): Promise<ManagerClient | undefined> {
 async function started(socket: string): Promise<ManagerClient> {
   const { ManagerClient } = await import("../client/index.ts");
   const log = openLog();
+  const { npm_execpath: _, ...environment } = process.env; // it outlives whoever starts it, npm too
   const child = spawn(process.execPath, [process.argv[1] ?? "", "up", "--foreground"], {
     detached: true,
     stdio: ["ignore", log, log],
     cwd: "/",
-    env: { ...process.env, FIVED_MANAGER: socket, FIVED_MANAGER_ON_DEMAND: "1" },
+    env: { ...environment, FIVED_MANAGER: socket, FIVED_MANAGER_ON_DEMAND: "1" },
   });
   fs.closeSync(log);
   let end: string | undefined;
