@@ -42,6 +42,12 @@ export class WorkCounter implements AsyncDisposable {
     return work;
   }
 
+  /** The same where it can be done again: the least of three times, as what a server does by the clock may come beside one of them. */
+  async least(act: () => Promise<unknown>): Promise<CountedWork> {
+    const works = [await this.during(act), await this.during(act), await this.during(act)];
+    return works.reduce((least, each) => (callsIn(each) < callsIn(least) ? each : least));
+  }
+
   async [Symbol.asyncDispose](): Promise<void> {
     await this.#inspector.post("Profiler.stopPreciseCoverage");
     this.#inspector.disconnect();
