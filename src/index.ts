@@ -37,6 +37,7 @@ export {
   type ServerLogins,
   type Session,
   type Signer,
+  type Transport,
   type Way,
 } from "./client/index.ts";
 export { type ErrorCode, FivedError } from "./io/index.ts";

@@ -30,7 +30,8 @@ export interface ClientFlags {
 }
 
 /** What `-o` can choose. */
-interface Chosen extends Omit<ConnectOptions, "auth" | "certificate"> {
+interface Chosen extends Omit<ConnectOptions, "auth" | "certificate" | "transport"> {
+  readonly transport: string;
   readonly certificateFile: string;
   /** In the same file as the certificate where it is left out. */
   readonly certificateKeyFile: string;
@@ -147,6 +148,14 @@ const OPTIONS: Readonly<Record<string, Option>> = {
   pipeline: {
     usage: "Pipeline=yes|no",
     read: (value) => (value === "yes" || value === "no" ? { pipeline: value === "yes" } : undefined),
+  },
+  transport: {
+    usage: "Transport=tcp|mptcp|ws://…|wss://…|exec:COMMAND",
+    read: (value) => (/^(tcp|mptcp|wss?:\/\/.+|exec:.+)$/s.test(value) ? { transport: value } : undefined),
+  },
+  proxycommand: {
+    usage: "ProxyCommand=COMMAND",
+    read: (value) => (value === "" ? undefined : { transport: value === "none" ? "tcp" : `exec:${value}` }),
   },
   connecttimeout: {
     usage: "ConnectTimeout=SECONDS",

@@ -15,6 +15,8 @@ export interface ClientChoices
     "strictHostKeyChecking" | "tls" | "pipeline" | "ca" | "certificate" | "connectTimeoutMs"
   > {
   readonly knownHosts: string;
+  /** How octets get there, as it is written. */
+  readonly transport?: string;
   /** Whom to sign in as; nobody signs in where it is left out. */
   readonly user?: string;
   readonly mechanisms?: readonly ClientMechanism[];

@@ -15,6 +15,7 @@ import { ManagedSession } from "./manager/session.ts";
 import { personalChoices } from "./personal.ts";
 import { SessionPool } from "./pool.ts";
 import { abortWith, type OpenOptions, openSession, type Session } from "./session.ts";
+import type { Transport } from "./transports/transport.ts";
 
 /**
  * Opens a session. A program that says nothing of how to connect does it as its person does on the command line: with his pins and his logins,
@@ -95,13 +96,13 @@ async function asPerson(
   return { manager, choices, asked };
 }
 
-/** Who signs in is never told by looking at it: what was said with two objects is two people, and they share no session. */
-const numbers = new WeakMap<AuthOptions, number>();
+/** Who signs in, and how octets get there, is never told by looking at it: what was said with two objects shares no session. */
+const numbers = new WeakMap<AuthOptions | Transport, number>();
 let lastNumber = 0;
 
-function numberOf(auth: AuthOptions): number {
-  const number = numbers.get(auth) ?? ++lastNumber;
-  numbers.set(auth, number);
+function numberOf(said: AuthOptions | Transport): number {
+  const number = numbers.get(said) ?? ++lastNumber;
+  numbers.set(said, number);
   return number;
 }
 
@@ -109,9 +110,10 @@ function numberOf(auth: AuthOptions): number {
 const pools = new Map<string, SessionPool>();
 
 function poolOf(address: Address, options: ConnectOptions): SessionPool {
-  const { signal: _, log: __, ask, auth, ...asked } = options;
+  const { signal: _, log: __, ask, auth, transport, ...asked } = options;
+  const way = typeof transport === "object" ? numberOf(transport) : transport;
   const server = printAddress(address.type === "tcp" ? { ...address, service: undefined } : address);
-  const key = JSON.stringify([server, asked, ask !== undefined, auth === undefined ? 0 : numberOf(auth)]);
+  const key = JSON.stringify([server, asked, way, ask !== undefined, auth === undefined ? 0 : numberOf(auth)]);
   const { signal: ___, ...shared } = options; // one stream's signal is not the session's
   return poolFor(key, address, shared);
 }

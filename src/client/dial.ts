@@ -1,16 +1,18 @@
 /**
- * Opens the connection under a session: TCP or a Unix socket, then TLS 1.3 from the first octet, or after the paper's in-band `TLS`, or
+ * Opens the connection under a session: a transport (`transports/`), then TLS 1.3 from the first octet, or after the paper's in-band `TLS`, or
  * none at all. Trust is decided before anything of ours is said.
  * @module
  */
-import { connect as connectSocket, type Socket } from "node:net";
+import { Socket } from "node:net";
 import type { TLSSocket } from "node:tls";
-import { FivedError } from "../io/index.ts";
-import { type Address, parseAddress, printAddress } from "./address.ts";
+import { type Address, parseAddress } from "./address.ts";
 import type { AuthOptions } from "./auth/options.ts";
 import { knownHosts } from "./known-hosts.ts";
+import { Limit, type Patience } from "./limit.ts";
 import { personalPins } from "./personal.ts";
-import { type CertificateFiles, HANDSHAKE_TIMEOUT_MS, secure, secureInBand } from "./tls.ts";
+import { type CertificateFiles, secure, secureInBand } from "./tls.ts";
+import { transportFor } from "./transports/index.ts";
+import { noConnection, type Transport } from "./transports/transport.ts";
 import { type Grounds, type HostKeyChecking, type Trust, trustWith } from "./trust.ts";
 
 /** How to reach a session server, and whom to trust. */
@@ -23,6 +25,8 @@ export interface ConnectOptions {
   readonly ask?: (question: string) => Promise<boolean>;
   /** TLS from the first octet (`required`, the default), after the in-band `TLS`, or `off`: plain RFC 1078, one connection a stream. */
   readonly tls?: "required" | "in-band" | "off";
+  /** How octets get there: `tcp`, `mptcp`, `ws://…`, `wss://…`, `exec:COMMAND`, or one of your own; TCP, or the address's Unix socket, if left out. */
+  readonly transport?: string | Transport;
   /** Send before the peer has answered; false for plain RFC 1078 peers, some of which drop what they did not wait for. */
   readonly pipeline?: boolean;
   /** PEM file of further certification authorities. */
@@ -30,7 +34,7 @@ export interface ConnectOptions {
   /** PEM files of a client certificate, with what leads to its authority, and of its key, for a server that asks for one. */
   readonly certificate?: CertificateFiles;
   readonly signal?: AbortSignal;
-  /** Time for name, connection and handshake together, without the user's time for an answer; {@link HANDSHAKE_TIMEOUT_MS} if left out. */
+  /** Time for name, connection and handshake together, without the user's time for an answer; 10 s if left out. */
   readonly connectTimeoutMs?: number;
   /** Warnings for the user, one line each. */
   readonly log?: (line: string) => void;
@@ -59,14 +63,13 @@ export async function dial(address: Address, options: ConnectOptions): Promise<D
   if (tls === "off") {
     return { socket: await dialPlain(address, options), grounds: undefined, vouched: false, binding: undefined };
   }
-  const target = address.type === "unix" ? { path: address.path } : { host: address.host.text, port: address.port };
-  const secured = await (tls === "in-band" ? secureInBand : secure)(target, {
+  const transport = await transportFor(address, options.transport);
+  const secured = await (tls === "in-band" ? secureInBand : secure)((limit) => transport.open(address, limit), {
     address,
     trust: { decide: (presented, signal) => trustOf(options).decide(presented, signal, options.ask) },
     ...(options.ca === undefined ? {} : { ca: options.ca }),
     ...(options.certificate === undefined ? {} : { certificate: options.certificate }),
-    ...(options.signal === undefined ? {} : { signal: options.signal }),
-    ...(options.connectTimeoutMs === undefined ? {} : { timeoutMs: options.connectTimeoutMs }),
+    ...patienceOf(options),
   });
   for (const warning of secured.warnings) options.log?.(warning);
   const { socket, grounds } = secured;
@@ -83,44 +86,21 @@ export function addressOf(address: string | Address): Address {
   return typeof address === "string" ? parseAddress(address) : address;
 }
 
-/** A connection in the clear, for plain RFC 1078 peers. */
-function dialPlain(address: Address, options: ConnectOptions): Promise<Socket> {
-  const limit = AbortSignal.timeout(options.connectTimeoutMs ?? HANDSHAKE_TIMEOUT_MS);
-  const signal = options.signal === undefined ? limit : AbortSignal.any([options.signal, limit]);
-  return new Promise((resolve, reject) => {
-    const where =
-      address.type === "unix" ? { path: address.path } : { host: address.host.text, port: address.port, noDelay: true };
-    const socket = connectSocket({ ...where, allowHalfOpen: true });
-    const abort = (): void => fail(signal.reason);
-    const fail = (cause: unknown): void => {
-      signal.removeEventListener("abort", abort);
-      socket.destroy();
-      reject(failure(address, cause));
-    };
-    signal.addEventListener("abort", abort, { once: true });
-    socket.once("error", fail);
-    socket.once("connect", () => {
-      signal.removeEventListener("abort", abort);
-      socket.off("error", fail);
-      socket.on("error", () => {}); // from here on "close" says what there is to say
-      resolve(socket);
-    });
-    if (signal.aborted) abort();
-  });
+/** A connection in the clear, for plain RFC 1078 peers: of those transports whose directions end one by one. */
+async function dialPlain(address: Address, options: ConnectOptions): Promise<Socket> {
+  using limit = new Limit(address, patienceOf(options));
+  const transport = await transportFor(address, options.transport);
+  const socket = await transport.open(address, limit.signal);
+  if (socket instanceof Socket) return socket;
+  socket.destroy();
+  throw noConnection(
+    address,
+    `without TLS there is no way over the transport ${transport.name}; use tcp or a Unix socket`,
+  );
 }
 
-function failure(address: Address, cause: unknown): FivedError {
-  const where = printAddress(address);
-  const code = cause instanceof Error && "code" in cause ? String(cause.code) : "";
-  const reason = cause instanceof Error ? cause.message : String(cause);
-  if (cause instanceof Error && cause.name === "TimeoutError")
-    return new FivedError("TIMEOUT", `Cannot connect to ${where}: it did not answer in time`, { cause });
-  if (cause instanceof Error && cause.name === "AbortError")
-    return new FivedError("ABORTED", `Cannot connect to ${where}: it was called off`, { cause });
-  if (code === "ENOTFOUND" || code === "EAI_AGAIN")
-    return new FivedError("RESOLVE_FAILED", `Cannot connect to ${where}: the name has no address (${code})`, { cause });
-  const hint = code === "ECONNREFUSED" ? "nothing listens there; is the session server running?" : reason;
-  return new FivedError("CONNECT_FAILED", `Cannot connect to ${where}: ${hint}`, { cause });
+function patienceOf({ signal, connectTimeoutMs }: ConnectOptions): Patience {
+  return { signal, timeoutMs: connectTimeoutMs };
 }
 
 /** One decision about each server for the whole process: two streams to a new server are one question. */

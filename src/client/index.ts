@@ -21,4 +21,5 @@ export { managerSocket } from "./manager/place.ts";
 export { personalChoices, personalLogins } from "./personal.ts";
 export { SessionPool } from "./pool.ts";
 export type { OpenOptions, ServiceOpener, Session } from "./session.ts";
+export type { Transport } from "./transports/transport.ts";
 export type { HostKeyChecking } from "./trust.ts";

@@ -9,7 +9,8 @@
 import { createHash, X509Certificate } from "node:crypto";
 import { once } from "node:events";
 import { readFile } from "node:fs/promises";
-import { connect as connectSocket, Socket } from "node:net";
+import { Socket } from "node:net";
+import { Duplex } from "node:stream";
 import {
   connect as connectTls,
   createSecureContext,
@@ -20,19 +21,15 @@ import {
 import { FivedError, type HostKey, hostKeyOf } from "../io/index.ts";
 import { assertNever, encodeLine, LineReader, parseReply } from "../wire/index.ts";
 import { type Address, hostLine, printAddress } from "./address.ts";
+import { ALPN } from "./alpn.ts";
+import { Limit, type Patience } from "./limit.ts";
 import type { Grounds, Pki, Trust } from "./trust.ts";
 
-/** The application protocol both ends insist on, so that no other TLS server can be made to answer us (ALPACA). */
-export const ALPN = "fived/1";
-
-/** Time for connection, in-band request and handshake: three round trips of the worst of networks. Questions to the user are not counted. */
-export const HANDSHAKE_TIMEOUT_MS = 10_000;
-
-/** Where the octets go: a socket that is connected and unread, or where to connect to. */
-export type Target = Socket | { readonly host: string; readonly port: number } | { readonly path: string };
+/** Where the octets go: a connection that is there and unread, or how to get one, once more where trust took its time. */
+export type Target = Duplex | ((limit: AbortSignal) => Promise<Duplex>);
 
 /** Whom to expect, and on whose word. */
-export interface SecureOptions {
+export interface SecureOptions extends Patience {
   /** Whom the server must prove to be; `target` may be elsewhere. */
   readonly address: Address;
   readonly trust: Trust;
@@ -40,9 +37,6 @@ export interface SecureOptions {
   readonly ca?: string;
   /** What to show to a server that asks for it. */
   readonly certificate?: CertificateFiles;
-  readonly signal?: AbortSignal;
-  /** {@link HANDSHAKE_TIMEOUT_MS} if left out. */
-  readonly timeoutMs?: number;
 }
 
 /** PEM files. */
@@ -66,7 +60,7 @@ export interface Secured {
  * Speaks TLS from the first octet. Rejects with `RESOLVE_FAILED`, `CONNECT_FAILED`, `TLS_FAILED`, `ALPN_MISSING`, `TIMEOUT`, `ABORTED`,
  * `CONFIGURATION_BAD`, or as trust decides; the socket is destroyed then.
  * @example
- * const { socket } = await secure({ host: "example.org", port: 1078 }, { address: parseAddress("example.org"), trust });
+ * const { socket } = await secure((limit) => tcp.open(address, limit), { address, trust });
  */
 export function secure(target: Target, options: SecureOptions): Promise<Secured> {
   return establish(target, options, async () => {});
@@ -78,15 +72,15 @@ export function secureInBand(target: Target, options: SecureOptions): Promise<Se
 }
 
 /** What happens on a connection before TLS begins. */
-type Prelude = (socket: Socket, address: Address, limit: AbortSignal) => Promise<void>;
+type Prelude = (socket: Duplex, address: Address, limit: AbortSignal) => Promise<void>;
 
 async function establish(target: Target, options: SecureOptions, prelude: Prelude): Promise<Secured> {
   const { address, trust, signal } = options;
   const context = await contextWith(options).catch((error: unknown) => {
-    if (target instanceof Socket) target.destroy();
+    if (target instanceof Duplex) target.destroy();
     throw error;
   });
-  for (let again = !(target instanceof Socket); ; again = false) {
+  for (let again = !(target instanceof Duplex); ; again = false) {
     const { socket, hostKey, pki } = await meet(target, options, prelude, context);
     try {
       const { asked, grounds, warnings } = await trust.decide({ address, key: hostKey, pki }, signal);
@@ -117,12 +111,12 @@ async function meet(
   context: SecureContext,
 ): Promise<Stranger> {
   const { address } = options;
-  using limit = limitOf(options);
-  const socket = target instanceof Socket ? target : connectSocket({ ...target, allowHalfOpen: true });
+  using limit = new Limit(address, options);
+  const socket = target instanceof Duplex ? target : await target(limit.signal);
+  limit.step = "TLS";
   socket.on("error", () => {}); // Who waits hears of it; where nobody does, "close" says enough.
   try {
-    if (socket.connecting) await event(socket, "connect", limit.signal, (cause) => connectFailure(address, cause));
-    socket.setNoDelay(true);
+    if (socket instanceof Socket) socket.setNoDelay(true);
     await prelude(socket, address, limit.signal);
     const tls = await handshake(socket, address, context, limit.signal);
     return { socket: tls, ...examine(tls, address) };
@@ -133,7 +127,7 @@ async function meet(
 }
 
 /** The paper's in-band upgrade (3.1.2): asks for TLS, and takes nothing for the answer but one `+` line with nothing behind it. */
-async function requestTls(socket: Socket, address: Address, limit: AbortSignal): Promise<void> {
+async function requestTls(socket: Duplex, address: Address, limit: AbortSignal): Promise<void> {
   // What came before the question cannot be its answer: "already signed in" is how STARTTLS was talked out of it (CVE-2014-2567).
   if (socket.readableLength > 0)
     throw failed("PROTOCOL_ERROR", address, "the server spoke before it was asked for TLS");
@@ -177,7 +171,7 @@ async function requestTls(socket: Socket, address: Address, limit: AbortSignal):
 }
 
 async function handshake(
-  socket: Socket,
+  socket: Duplex,
   address: Address,
   context: SecureContext,
   limit: AbortSignal,
@@ -274,37 +268,9 @@ async function readAuthorities(file: string): Promise<string> {
   }
 }
 
-/** One signal for the caller's wish and for the time allowed; its reason is the error to fail with. */
-function limitOf({
-  address,
-  signal,
-  timeoutMs = HANDSHAKE_TIMEOUT_MS,
-}: SecureOptions): Disposable & { signal: AbortSignal } {
-  const limit = new AbortController();
-  const timer = setTimeout(() => limit.abort(failed("TIMEOUT", address, `no TLS within ${timeoutMs} ms`)), timeoutMs);
-  const abort = () => {
-    const cause: unknown = signal?.reason;
-    const late = cause instanceof Error && cause.name === "TimeoutError";
-    limit.abort(
-      late
-        ? failed("TIMEOUT", address, "no TLS in time", { cause })
-        : failed("ABORTED", address, "it was called off", { cause }),
-    );
-  };
-  if (signal?.aborted) abort();
-  else signal?.addEventListener("abort", abort);
-  return {
-    signal: limit.signal,
-    [Symbol.dispose]() {
-      clearTimeout(timer);
-      signal?.removeEventListener("abort", abort);
-    },
-  };
-}
-
 /** Waits for an event; an "error" before it becomes what `failure` makes of it, the limit its own reason. */
 async function event(
-  socket: Socket,
+  socket: Duplex,
   name: string,
   limit: AbortSignal,
   failure: (cause: unknown) => FivedError,
@@ -317,16 +283,8 @@ async function event(
   }
 }
 
-function connectFailure(address: Address, cause: unknown): FivedError {
-  const code = codeOf(cause);
-  if (code === "ENOTFOUND" || code.startsWith("EAI_")) {
-    return failed("RESOLVE_FAILED", address, `the name has no address (${code}); is it spelled right?`, { cause });
-  }
-  const why = code === "ECONNREFUSED" ? "nothing listens there; is the session server running?" : messageOf(cause);
-  return failed("CONNECT_FAILED", address, why, { cause });
-}
-
 function tlsFailure(address: Address, cause: unknown): FivedError {
+  if (cause instanceof FivedError) return cause; // the connection itself has failed, and says how
   const code = codeOf(cause);
   if (code.endsWith("_ALERT_NO_APPLICATION_PROTOCOL"))
     return failed("ALPN_MISSING", address, ANOTHER_PROTOCOL, { cause });

@@ -17,6 +17,7 @@
 import { type CodeName, codeName } from "../../wire/index.ts";
 import type { ClientChoices } from "../choices.ts";
 import type { Bind } from "../forward.ts";
+import { isTransport } from "../transports/index.ts";
 
 /** What each end says first. Another number is another protocol. */
 export const HELLO = "fived-manager/1";
@@ -197,6 +198,7 @@ const oneOf =
 const CHOICES: { readonly [Name in keyof Required<ClientChoices>]: Check } = {
   knownHosts: isText,
   strictHostKeyChecking: oneOf("yes", "accept-new", "ask", "off"),
+  transport: (value) => isText(value) && isTransport(value),
   tls: oneOf("required", "in-band", "off"),
   pipeline: isFlag,
   ca: isText,
