@@ -5,6 +5,7 @@
 import { Command, InvalidArgumentError } from "commander";
 import type { Address, Bind, Forward, ManagedForward, ManagerClient } from "../client/index.ts";
 import type { FivedError } from "../io/index.ts";
+import { bindIn } from "./bind.ts";
 import { type ClientFlags, choicesOf, connectOptions, peopleHere, withClientFlags } from "./client-flags.ts";
 import { ourManager } from "./manager.ts";
 import { toldToStop } from "./stop.ts";
@@ -31,7 +32,7 @@ export const forward: Verb = (ended) =>
 
 /** One forward as asked for: where to listen, and which service at which address lies behind it. */
 interface Wanted {
-  readonly bind: { readonly host: string; readonly port: number } | { readonly path: string };
+  readonly bind: Bind;
   readonly to: string;
 }
 
@@ -91,15 +92,4 @@ function collect(text: string, before: readonly Wanted[] = []): readonly Wanted[
   if (bind === undefined || to === undefined)
     throw new InvalidArgumentError("Write [BIND:]PORT=ADDR/SERVICE, as in 8080=example.org/web.");
   return [...before, { bind: bindIn(bind), to }];
-}
-
-function bindIn(text: string): Wanted["bind"] {
-  if (text.startsWith("unix:/")) return { path: text.slice("unix:".length) };
-  const [, host = "127.0.0.1", port = ""] = /^(?:(\[[^\]]+\]|[^:]+):)?([0-9]{1,5})$/.exec(text) ?? [];
-  if (port === "" || Number(port) > 65_535) {
-    throw new InvalidArgumentError(
-      `"${text}" is no place to listen on: write PORT, HOST:PORT, [IPv6]:PORT or unix:/path.`,
-    );
-  }
-  return { host: host.replace(/^\[(.*)\]$/, "$1"), port: Number(port) };
 }

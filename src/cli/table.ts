@@ -16,13 +16,14 @@ import { list } from "./list.ts";
 import { login, logout } from "./login.ts";
 import { down, status, up } from "./manager.ts";
 import { pamHelper } from "./pam-helper.ts";
+import { proxy } from "./proxy.ts";
 import { serve } from "./serve.ts";
 import { user } from "./user.ts";
 import type { Verb } from "./verb.ts";
 
 const VERBS: readonly Verb[] = [
   ...[demo, serve, check, user, invite, keys, pamHelper],
-  ...[list, connect, forward, join, login, logout],
+  ...[list, connect, forward, proxy, join, login, logout],
   ...[up, down, status],
   completion,
 ];

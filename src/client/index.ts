@@ -13,6 +13,7 @@ export { type ClientChoices, optionsOf, type People } from "./choices.ts";
 export { connect } from "./connect.ts";
 export type { ConnectOptions } from "./dial.ts";
 export { type Bind, type Forward, type ForwardOptions, forward } from "./forward.ts";
+export { FivedAgent, type FivedAgentOptions, fivedConnector } from "./http-agent.ts";
 export { pinName } from "./known-hosts.ts";
 export { type ManagedForward, ManagerClient } from "./manager/client.ts";
 export type { HeldStatus } from "./manager/held.ts";

@@ -18,6 +18,7 @@ export {
 } from "./config.ts";
 export { type HandledService, type Handler, service, type Visitor } from "./define.ts";
 export { fingerprintAt } from "./fingerprint.ts";
+export { listen, visitorOf } from "./http-service.ts";
 export { createLog, type Log, type LogLevel } from "./log.ts";
 export { type ServeOptions, type SessionServer, serve } from "./server.ts";
 export type { Caller, Next, Service, Talk } from "./service.ts";

@@ -21,7 +21,7 @@ const BELOW: Readonly<Record<string, readonly string[]>> = {
   backend: ["io", "identity"],
   // A server that is a client of others: the one room that knows both.
   chain: ["io", "server", "client"],
-  compat: ["client"],
+  compat: ["io", "client"],
   cli: ["wire", "session", "identity", "io", "server", "client", "chain", "compat"],
   // The package's own door, src/index.ts: what `import ... from "fived"` gives.
   "": ["wire", "session", "identity", "io", "server", "client", "backend", "chain", "compat"],

@@ -19,6 +19,7 @@ const RUNNERS: readonly { readonly command: RegExp; readonly isServer: boolean; 
   { command: /^npm start\b/, isServer: true, ready: /^Try, in another terminal:$/ },
   { command: /^npx fived serve\b/, isServer: true, ready: /^fived: service / },
   { command: /^npx fived forward\b/, isServer: false, ready: /^fived: \S+ -> / },
+  { command: /^npx fived proxy\b/, isServer: false, ready: /^fived: SOCKS and HTTP on / },
 ];
 
 const TOOLS = ["unshare", "nsenter", "ip", "curl", "nc"];

@@ -45,6 +45,7 @@ export interface Configuration {
 type ServiceEntry = {
   readonly to?: string | readonly string[];
   readonly exec?: readonly string[];
+  readonly module?: string;
   readonly keys?: true;
   readonly announce?: "proxy-v2" | "http";
   readonly health?: { readonly interval: string };
