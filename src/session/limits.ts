@@ -88,6 +88,12 @@ export const GAPS_MAX = 64;
 export const HELD_FRAMES_MAX = 16_384;
 /** A connection that was heard so much later than the one in use is the better one: that one may be dying (D23, D24). */
 export const HEARD_LATER_MS = SECOND;
+/** The log window does not come down further than to this: four full frames, and what is kept free beside bulk. */
+export const NARROW_WINDOW_BYTES = 256 * KiB;
+/** A queue that may stand on the path under load, at least: less is not worth a smaller window, nor measured well. */
+export const QUEUE_MS = 16;
+/** How often the round trip is asked for under load: well below what peers allow. */
+export const QUEUE_QUESTION_MS = 600;
 /** Received octets are acknowledged after this long at the latest. */
 export const ACK_DELAY_MS = 50;
 /** Less credit than this is waited out for {@link DRIBBLE_MS}: else a peer could make us send single octets (F03). */

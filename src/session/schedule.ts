@@ -35,6 +35,16 @@ export class Schedule {
     }
   }
 
+  /** The interactive stream whose turn it is, if there is one. It stays in the schedule. */
+  get urgent(): Stream | undefined {
+    for (;;) {
+      const stream = this.#interactive[0];
+      if (stream === undefined || stream.ready) return stream;
+      this.#interactive.shift();
+      stream.scheduled = false;
+    }
+  }
+
   #nextBulk(): Stream | undefined {
     const stream = this.#bulk.shift();
     if (stream !== this.#speaking) this.#left = TURN_FRAMES;

@@ -53,6 +53,7 @@ import {
 import { type Entry, Log } from "./log.ts";
 import { Schedule } from "./schedule.ts";
 import { CREDIT_UNHEARD, Stream } from "./stream.ts";
+import { LogWindow } from "./window.ts";
 
 /** What the world tells a session. `connection` is the pump's own number for it, never used twice. */
 export type Input =
@@ -91,6 +92,13 @@ export interface SessionOptions {
   readonly limits: SessionLimits;
 }
 
+interface Question {
+  readonly opaque: number;
+  readonly at: number;
+  /** What had come by then, if much was coming. */
+  readonly received: number | undefined;
+}
+
 interface Connection {
   readonly id: number;
   readonly since: number;
@@ -108,7 +116,7 @@ interface Connection {
   answer: number | undefined;
   /** A question of ours is to be asked; what was last asked, and when. */
   asking: boolean;
-  asked: { readonly opaque: number; readonly at: number } | undefined;
+  asked: Question | undefined;
   /** Of the questions since the peer was last heard, when the first was asked. */
   unansweredSince: number | undefined;
   /** Questions of ours that were answered. */
@@ -129,6 +137,8 @@ const SMALL_FRAME_BYTES = 1_024;
 const STREAM_MAX = 0xffff_ffff;
 /** Room in the peer's log window that DATA leaves for control frames. */
 const CONTROL_RESERVE_BYTES = 4_096;
+/** And what bulk leaves for streams that say little. */
+const URGENT_RESERVE_BYTES = 16_384;
 /** What the largest control frame takes in it, and the END that must always be allowed. */
 const CONTROL_BYTES_MAX = HEADER_BYTES + REQUEST_BYTES_MAX + HEADER_BYTES;
 /** DATA not acknowledged, however small: the peer may have to hold it all while one frame is missing, and holds so many. */
@@ -185,14 +195,13 @@ export class Session {
     log: LOG_WINDOW_BYTES,
   };
 
-  #window = LOG_WINDOW_BYTES;
+  readonly #window: LogWindow;
   #inboxLimit = LOG_WINDOW_BYTES;
   /** What our last ACK has said. PING says it too, but not the limit: it takes no ACK's place. */
   #acknowledged = 0;
   #acknowledgeAt = Number.POSITIVE_INFINITY;
-  /** Position and time from which the use of the log window is measured. */
-  #windowFrom = 0;
-  #windowAt: number;
+  /** The next question is to measure the round trip under load. */
+  #loaded = false;
   #smallFrames = 0;
   /** What peers were told they may send on a stream they open; never less than before. */
   #announcedCredit: number;
@@ -209,8 +218,6 @@ export class Session {
   #doubtedAt = 0;
 
   #roundTripMs: number | undefined;
-  /** The shortest round trip since the connections last changed: what the path takes when nothing waits in front of it. */
-  #leastRoundTripMs = Number.POSITIVE_INFINITY;
   #sweepAt: number;
   #ended: { code: number; reason: string; byPeer: boolean } | undefined;
 
@@ -221,7 +228,7 @@ export class Session {
     this.#glitches = new Bucket(options.limits.glitches, now);
     this.#nextStream = options.role === "client" ? 1 : 2;
     this.#now = now;
-    this.#windowAt = now;
+    this.#window = new LogWindow(options.limits.logWindowBytesMax, now);
     this.#progressAt = now;
     this.#attendedAt = now;
     this.#changedAt = now;
@@ -323,7 +330,7 @@ export class Session {
   #connect(id: number): void {
     this.#everConnected++;
     this.#changedAt = this.#now;
-    this.#leastRoundTripMs = Number.POSITIVE_INFINITY;
+    this.#window.newPath();
     if (!this.#options.retain && this.#everConnected > 1)
       throw new Error("A session that retains nothing has one connection in its life");
     if (this.#connections.size === 0) this.#attendedAt = this.#now;
@@ -683,7 +690,8 @@ export class Session {
   /** A connection is asked a few times in the beginning: the first answer comes from code that runs for the first time. */
   #measureRoundTrip(connection: Connection, ms: number): void {
     this.#roundTripMs = ms;
-    this.#leastRoundTripMs = Math.min(this.#leastRoundTripMs, ms);
+    const received = connection.asked?.received;
+    this.#window.measured(ms, received === undefined ? undefined : this.#inbox.received - received);
     connection.answers++;
     if (connection.answers < FIRST_QUESTIONS) connection.asking = true;
   }
@@ -965,7 +973,8 @@ export class Session {
     if (connection.closing !== undefined || connection.room <= 0) return false;
     const opaque = Math.floor(this.#now);
     connection.asking = false;
-    connection.asked = { opaque, at: this.#now };
+    connection.asked = { opaque, at: this.#now, received: this.#loaded ? this.#inbox.received : undefined };
+    this.#loaded = false;
     connection.unansweredSince ??= this.#now;
     return this.#sayUnsequenced(connection, { type: "ping", received: this.#inbox.received, opaque, reply: false });
   }
@@ -994,7 +1003,11 @@ export class Session {
   }
 
   #speakData(connection: Connection): boolean {
-    if (this.#log.end + HEADER_BYTES + this.#peer.payload + CONTROL_RESERVE_BYTES > this.#peer.log) return false;
+    const urgent = this.#schedule.urgent;
+    // Bulk stops earlier: whoever says little need not wait for the window until bulk has been acknowledged.
+    const { payload, log } = this.#peer;
+    const bytes = urgent === undefined ? payload + URGENT_RESERVE_BYTES : Math.min(payload, urgent.queuedBytes);
+    if (this.#log.end + HEADER_BYTES + bytes + CONTROL_RESERVE_BYTES > log) return false;
     if (this.#log.frames >= UNACKNOWLEDGED_FRAMES_MAX) return false;
     const stream = this.#schedule.next();
     if (stream === undefined) return false;
@@ -1016,32 +1029,26 @@ export class Session {
   }
 
   #acknowledge(connection: Connection): boolean {
-    this.#measureWindow();
-    this.#acknowledged = this.#inbox.received;
-    this.#acknowledgeAt = Number.POSITIVE_INFINITY;
-    this.#inboxLimit = Math.max(this.#inboxLimit, this.#inbox.received + this.#window);
-    connection.owesAcknowledgement = false;
     const { received, ranges: held } = this.#inbox;
+    this.#window.acknowledging(received, this.#roundTrip, this.#now);
+    const { bytes, acknowledgeBytes } = this.#window;
+    // Under load, once the peer can have no more under way than the window is now.
+    const loaded = received - this.#acknowledged >= acknowledgeBytes && this.#inboxLimit <= received + bytes;
+    if (loaded && this.#window.wantsRoundTrip(this.#now)) {
+      this.#loaded = true;
+      connection.asking = true;
+    }
+    this.#acknowledged = received;
+    this.#acknowledgeAt = Number.POSITIVE_INFINITY;
+    this.#inboxLimit = Math.max(this.#inboxLimit, received + bytes);
+    connection.owesAcknowledgement = false;
     return this.#sayUnsequenced(connection, { type: "ack", received, limit: this.#inboxLimit, held });
-  }
-
-  /**
-   * Half a window within one round trip: the log window is what holds the peer back. The shortest round trip counts: what the window
-   * itself makes wait lengthens all others, and a window that grows for that reason only makes small streams wait longer.
-   */
-  #measureWindow(): void {
-    const used = this.#inbox.received - this.#windowFrom >= this.#window / 2;
-    const inTime = this.#now - this.#windowAt < Math.min(this.#leastRoundTripMs, this.#roundTrip);
-    if (!used && inTime) return;
-    if (used && inTime) this.#window = Math.min(this.#window * 2, this.#limits.logWindowBytesMax);
-    this.#windowFrom = this.#inbox.received;
-    this.#windowAt = this.#now;
   }
 
   #acknowledgeSoon(): void {
     const owed = this.#inbox.received - this.#acknowledged;
     if (owed <= 0) return;
-    if (owed >= this.#window / 4) this.#acknowledgeAt = this.#now;
+    if (owed >= this.#window.acknowledgeBytes) this.#acknowledgeAt = this.#now;
     else this.#acknowledgeAt = Math.min(this.#acknowledgeAt, this.#now + ACK_DELAY_MS);
   }
 

@@ -34,6 +34,8 @@ export class Direction {
   arrived = 0;
   /** Octets that still may arrive: the connection is cut behind them. */
   cutAfter = Number.POSITIVE_INFINITY;
+  /** What the way has become longer by; it must not become shorter, or octets overtake each other. */
+  detourMs = 0;
   /** Called when {@link Direction.cutAfter} was reached. */
   onCut: () => void = () => {};
   /** Octets are sent into the void. */
@@ -54,6 +56,10 @@ export class Direction {
     this.#random = random;
     this.#options = options;
     this.#ends = ends;
+  }
+
+  get #latencyMs(): number {
+    return this.#options.latencyMs + this.detourMs;
   }
 
   /** Octets that wait at the sender. */
@@ -84,7 +90,7 @@ export class Direction {
     if (this.#sending) return;
     const segment = this.#segment();
     if (segment === undefined) {
-      if (this.#closing && !this.#severed) this.#clock.after(this.#options.latencyMs, () => this.#end());
+      if (this.#closing && !this.#severed) this.#clock.after(this.#latencyMs, () => this.#end());
       this.#closing = false;
       return;
     }
@@ -92,7 +98,7 @@ export class Direction {
     this.#clock.after(segment.length / this.#options.bytesPerMs, () => {
       this.#sending = false;
       this.#backlog -= segment.length;
-      if (!this.#severed) this.#clock.after(this.#options.latencyMs, () => this.#arrive(segment));
+      if (!this.#severed) this.#clock.after(this.#latencyMs, () => this.#arrive(segment));
       this.#ends.room(this.#options.queueBytes - this.#backlog);
       this.#drain();
     });

@@ -5,6 +5,7 @@
  */
 import assert from "node:assert/strict";
 import { PLAIN } from "./application.ts";
+import type { LinkOptions } from "./link.ts";
 import { effort, type Random, seededTest } from "./seed.ts";
 import { type End, World } from "./world.ts";
 
@@ -69,11 +70,12 @@ seededTest("windows stay within the budget: a session holds no more than it was 
 });
 
 /** Milliseconds that small writes take to the other end, 20 ms apart, beside bulk streams; sorted. */
-function delays(random: Random, bulk: number, queueBytes: number): number[] {
+function delays(random: Random, bulk: number, link: Partial<LinkOptions>, warmMs = 500): number[] {
   const world = new World(random);
-  world.connect({ latencyMs: 5, bytesPerMs: BYTES_PER_MS, queueBytes, segmentBytes: 16_384 });
+  world.connect({ latencyMs: 5, bytesPerMs: BYTES_PER_MS, segmentBytes: 16_384, ...link });
+  world.run(200); // both ends learn how long the path is while nothing waits on it
   for (let salt = 0; salt < bulk; salt++) world.open({ ...PLAIN, up: 100_000_000, write: 65_512, salt });
-  world.run(500);
+  world.run(warmMs);
   const written: number[] = [];
   const took: number[] = [];
   const chatty = 2 * bulk + 1;
@@ -92,15 +94,55 @@ seededTest(
   "an interactive stream passes four bulk ones: where little may wait, p99 is a frame's time and the latency",
   (random) => {
     const frameMs = 65_536 / BYTES_PER_MS;
-    const took = delays(random, 4, 16_384);
+    const took = delays(random, 4, { queueBytes: 16_384 });
     const p99 = took[Math.floor(took.length * 0.99)] ?? Number.NaN;
     // Before it: what may wait, one frame that was begun when there was room, and its own segment.
     assert.ok(p99 < 5 + 2 * frameMs + 16_384 / BYTES_PER_MS + 1, `p99 ${p99} ms`);
-    const wide = delays(random, 4, 262_144);
+    const wide = delays(random, 4, { queueBytes: 262_144 });
     const wideP99 = wide[Math.floor(wide.length * 0.99)] ?? Number.NaN;
     assert.ok(wideP99 < 5 + (262_144 + 2 * 65_536) / BYTES_PER_MS + 1, `p99 ${wideP99} ms`);
   },
 );
+
+/** Whatever is sent waits in the network, where nobody can pass it. */
+const DEEP: Partial<LinkOptions> = { queueBytes: 64 * 2 ** 20, segmentBytes: 16_384 };
+
+seededTest("where the network has a deep buffer, bulk leaves no more in it than one round trip", (random) => {
+  // 50 Mbit/s over 28 ms: the window would begin with 168 ms of it.
+  const took = delays(random, 4, { ...DEEP, latencyMs: 14, bytesPerMs: 6_250 }, 3_000);
+  const [p50, p99] = [took[149] ?? Number.NaN, took[296] ?? Number.NaN];
+  // One way, a round trip of queue, and the frames that are begun.
+  assert.ok(p50 < 14 + 28 + 5, `p50 ${p50} ms`);
+  assert.ok(p99 < 14 + 28 + (2 * 65_536) / 6_250, `p99 ${p99} ms`);
+});
+
+for (const roundTripMs of [1, 28, 100, 200])
+  seededTest(`a window that comes down keeps the path full, deep buffer and ${roundTripMs} ms`, (random) => {
+    const world = new World(random);
+    world.connect({ ...DEEP, latencyMs: roundTripMs / 2, bytesPerMs: BYTES_PER_MS });
+    for (let salt = 0; salt < 4; salt++) world.open({ ...PLAIN, down: 100_000_000, write: 65_512, salt });
+    world.run(4_000);
+    for (let seconds = 4; seconds < 9; seconds++) {
+      const before = world.client.application.received;
+      world.run(1_000);
+      const part = (world.client.application.received - before) / (1_000 * BYTES_PER_MS);
+      assert.ok(part > 0.9, `${Math.round(part * 100)} % in the second behind ${seconds} s`);
+    }
+  });
+
+seededTest("a path that has become longer has no queue of ours: it is filled again after a few looks", (random) => {
+  const world = new World(random);
+  const link = world.connect({ ...DEEP, latencyMs: 10, bytesPerMs: BYTES_PER_MS });
+  for (let salt = 0; salt < 4; salt++) world.open({ ...PLAIN, down: 150_000_000, write: 65_512, salt });
+  world.run(2_000);
+  link.up.detourMs = 100;
+  link.down.detourMs = 100;
+  world.run(8_000);
+  const before = world.client.application.received;
+  world.run(10_000);
+  const part = (world.client.application.received - before) / (10_000 * BYTES_PER_MS);
+  assert.ok(part > 0.8, `${Math.round(part * 100)} %`);
+});
 
 seededTest("bulk streams share a connection, and none is starved", (random) => {
   const world = new World(random);
