@@ -9,6 +9,7 @@ import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { access } from "./access.ts";
 import { type IdleSample, idle } from "./idle.ts";
+import { manager } from "./manager.ts";
 import { type BackEnds, bulk, echo, Load, type Sample, streams, type Tunnel, untilQuiet } from "./measure.ts";
 import { PEERS, type Peer } from "./peers.ts";
 import { draw } from "./plot.ts";
@@ -22,12 +23,16 @@ const USAGE = `Usage: npm run bench -- [options]
   --size SIZE      bytes of one bulk transfer: 500MB, 2GB         (2GB)
   --quick          one round, 200MB, shorter all through: is it in order?
   --access         instead of all this: what LIST and a stream cost with 10,000 services and users, and policies
+  --manager        instead of all this: new streams through the session manager, beside new channels of OpenSSH
   --soak MINUTES   instead of all this: load on fived, and its memory over time
   --out FOLDER     where the report goes                          (bench/results)
 `;
 
 const KINDS = ["bulk", "streams", "echo", "memory"] as const;
 type Kind = (typeof KINDS)[number];
+
+/** What is measured instead of all this, where it is asked for. */
+const INSTEAD = { access, manager };
 
 /** How long, how much, how many. */
 interface Plan {
@@ -40,7 +45,7 @@ interface Plan {
   readonly sessions: number;
   readonly idleStreams: number;
   readonly cycles: number;
-  readonly access: boolean;
+  readonly instead: keyof typeof INSTEAD | undefined;
   readonly soakMinutes: number;
   readonly out: string;
 }
@@ -81,11 +86,11 @@ async function main(plan: Plan): Promise<void> {
   await using stack = new AsyncDisposableStack();
   const folder = await mkdtemp(join(tmpdir(), "fived-bench-"));
   stack.defer(() => rm(folder, { recursive: true, force: true }));
-  if (plan.access) {
-    const page = await access(folder, signal);
+  if (plan.instead !== undefined) {
+    const page = await INSTEAD[plan.instead](folder, signal);
     await mkdir(plan.out, { recursive: true });
-    await writeFile(join(plan.out, "access.md"), page);
-    process.stdout.write(`${page}\nWritten to ${plan.out}/access.md\n`);
+    await writeFile(join(plan.out, `${plan.instead}.md`), page);
+    process.stdout.write(`${page}\nWritten to ${plan.out}/${plan.instead}.md\n`);
     return;
   }
   const busy = loadavg()[0] ?? 0;
@@ -316,6 +321,7 @@ function readPlan(args: readonly string[]): Plan | undefined {
       size: { type: "string" },
       quick: { type: "boolean", default: false },
       access: { type: "boolean", default: false },
+      manager: { type: "boolean", default: false },
       soak: { type: "string", default: "0" },
       out: { type: "string", default: join(import.meta.dirname, "results") },
       help: { type: "boolean", short: "h", default: false },
@@ -334,7 +340,7 @@ function readPlan(args: readonly string[]): Plan | undefined {
     // Not fewer in a quick run: V8 grows in steps, and a step shared by few streams looks like theirs.
     idleStreams: 2000,
     cycles: quick ? 4 : 10,
-    access: values.access,
+    instead: values.access ? "access" : values.manager ? "manager" : undefined,
     soakMinutes: Number(values.soak),
     out: values.out,
   };
