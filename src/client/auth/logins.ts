@@ -6,7 +6,7 @@
  * A file that cannot be read is never an empty one: whoever could make it unreadable could otherwise have us ask for passwords.
  * @module
  */
-import { constants } from "node:fs";
+import { constants, statSync } from "node:fs";
 import { mkdir, open, realpath } from "node:fs/promises";
 import { dirname } from "node:path";
 import { FivedError } from "../../io/index.ts";
@@ -83,7 +83,7 @@ export function loginsIn(file: string): Logins {
     }
   }
   return {
-    find: async (server) => (await read(file)).get(server) ?? NOTHING,
+    find: async (server) => (await latest(file)).get(server) ?? NOTHING,
     async keep(server, user, way, stay) {
       if (isKept(await read(file), server, user, way, stay)) return; // the rule: nothing is written when all goes as ever
       await change((book) => {
@@ -93,6 +93,28 @@ export function loginsIn(file: string): Logins {
     },
     forget: (server) => change((book) => book.delete(server)),
   };
+}
+
+/** Files as they were read last: a program may open thousands of streams a second, and each asks whom to be. */
+const lately = new Map<string, { readonly seen: string; readonly book: Book }>();
+
+async function latest(file: string): Promise<Book> {
+  const seen = seenOf(file);
+  const known = lately.get(file);
+  if (known !== undefined && known.seen === seen) return known.book;
+  const book = await read(file);
+  if (seen !== undefined) lately.set(file, { seen, book });
+  return book;
+}
+
+/** What changes when a file does; undefined where it cannot be looked at, which reading it will tell. */
+function seenOf(file: string): string | undefined {
+  try {
+    const stat = statSync(file, { bigint: true, throwIfNoEntry: false });
+    return stat === undefined ? "none" : `${stat.ino} ${stat.size} ${stat.mtimeNs} ${stat.ctimeNs}`;
+  } catch {
+    return undefined;
+  }
 }
 
 function note(book: Book, server: string, user: string, way: Way, stay: "stay" | undefined): void {
