@@ -40,6 +40,11 @@ export interface ConnectOptions {
   readonly log?: (line: string) => void;
   /** Keep what was said until it is acknowledged. */
   readonly retain?: boolean;
+  /**
+   * For how many seconds the server is asked to keep the session when its connection is lost; three minutes if left out, and false for not at
+   * all. A session that is kept goes on over another connection, and its streams with it.
+   */
+  readonly detachable?: number | false;
   /** Sign in; left out, and with no user in the address, the session belongs to nobody. */
   readonly auth?: AuthOptions;
   /** `SHA256:…` of the only key that the server may have; a new server that has it is pinned without a question. */

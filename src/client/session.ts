@@ -3,13 +3,16 @@
  * @module
  */
 import type { Duplex } from "node:stream";
+import { parseDetachable, type Ticket } from "../identity/index.ts";
 import { BareChannel, type Channel, ChannelDuplex, FivedError, SessionPump, type Splice } from "../io/index.ts";
 import { SESSION_LIMITS } from "../session/index.ts";
 import { Code, type CodeName, codeName, encodeLine, isServiceName, parseReply } from "../wire/index.ts";
 import { type Address, hostLine, printAddress } from "./address.ts";
 import { authOf, type SignedIn, signIn } from "./auth/authenticate.ts";
 import { type ConnectOptions, dial } from "./dial.ts";
-import { type Asked, expectReplies, refusal } from "./replies.ts";
+import { type Answer, type Asked, expectReplies, refusal } from "./replies.ts";
+import { type Reached, type Resumable, Resumption, reachedBy } from "./resume.ts";
+import { watchNetwork } from "./watch.ts";
 
 /** What may be said of a stream when it is opened. */
 export interface OpenOptions {
@@ -74,6 +77,8 @@ export interface SessionStatus {
   /** In milliseconds; undefined before the first measurement, and without MULTIPLEX. */
   readonly roundTripMs: number | undefined;
   readonly connections: number;
+  /** It has lost its connection, or doubts it, and looks for another. */
+  readonly isAttaching: boolean;
 }
 
 /** Opens a session; rejects as {@link dial} does. */
@@ -116,6 +121,14 @@ const CLIENT_LIMITS = {
 /** A server that leaves a question unanswered for so long is in doubt, and gets no new streams: five round trips of a slow link. */
 const DOUBT_MS = 3_000;
 
+/** How long the server is to keep a session that only this process can attach to: who does not come back in this time has ended. */
+const IN_MEMORY_SECONDS = 180;
+/** A question that is not answered for so long, and for so many round trips, is reason to look for another connection. */
+const SUSPECT_MS = 1_000;
+const SUSPECT_ROUND_TRIPS = 4;
+/** Silence is a reason to ask for so long: after that the session is idle, and is asked as often as any. */
+const CURIOUS_MS = 10_000;
+
 class MultiplexedSession implements ServiceOpener {
   readonly closed: Promise<void>;
   readonly identity: Promise<string | undefined>;
@@ -126,6 +139,15 @@ class MultiplexedSession implements ServiceOpener {
   #isHeard = false;
   #closing = false;
   readonly #endsWhenIdle: boolean;
+  readonly #options: ConnectOptions;
+  #reached: Reached | undefined;
+  /** Since the server has granted one. */
+  #ticket: { readonly current: Ticket; readonly ttlMs: number } | undefined;
+  #resumption: Resumption | undefined;
+  /** Ends it when it could not be attached in time. */
+  #late: NodeJS.Timeout | undefined;
+  #unwatch: (() => void) | undefined;
+  #superseding = false;
   /** Why the server did not begin the session, which says more than that it is over. */
   #refused: FivedError | undefined;
   /** While the server has not begun the session: what its streams do when it refuses. */
@@ -134,6 +156,8 @@ class MultiplexedSession implements ServiceOpener {
   constructor(address: Address, start: Start, options: ConnectOptions, endsWhenIdle: boolean) {
     this.#endsWhenIdle = endsWhenIdle;
     this.#address = address;
+    this.#options = options;
+    this.#reached = reachedBy(start.dialled.socket, options);
     this.binding = start.dialled.binding;
     const closed = Promise.withResolvers<void>();
     const heard = Promise.withResolvers<void>();
@@ -150,8 +174,11 @@ class MultiplexedSession implements ServiceOpener {
         },
         idle: () => this.#endIfIdle(),
         goingAway: () => {},
-        disconnected: () => {},
+        disconnected: (reason, connections) => {
+          if (connections === 0 && !this.#superseding) this.#detached(reason);
+        },
         ended: (code, reason) => {
+          this.#over();
           this.#isHeard = true;
           heard.resolve();
           if (this.#refused !== undefined) closed.reject(this.#refused);
@@ -170,7 +197,7 @@ class MultiplexedSession implements ServiceOpener {
 
   /** What is ahead, MULTIPLEX and the first frames travel in one flight; the answers are read when they come. */
   #start({ dialled: { socket }, ahead }: Start): void {
-    const requests: Asked[] = [...ahead, { text: "MULTIPLEX" }];
+    const requests: Asked[] = [...ahead, ...this.#detachable(), { text: "MULTIPLEX" }];
     const channel = new BareChannel(socket);
     if (socket.isPaused()) socket.resume(); // whoever said lines on it before left it so
     const read = this.#pump.carry(socket, Buffer.concat(requests.map(({ text }) => encodeLine(text))));
@@ -186,6 +213,108 @@ class MultiplexedSession implements ServiceOpener {
         read(rest);
       },
     );
+  }
+
+  /** Asks for a ticket, where one is wanted. A server that gives none is as good as ever while its connection lasts. */
+  #detachable(): Asked[] {
+    const { detachable = IN_MEMORY_SECONDS } = this.#options;
+    if (detachable === false) return [];
+    const hear = (line: string): Answer => {
+      const granted = parseDetachable(line);
+      if (granted !== undefined) {
+        this.#ticket = { current: granted, ttlMs: granted.ttlSeconds * 1_000 };
+        this.#pump.retain();
+        if (this.#pump.streams > 0) this.#watch();
+        return { type: "accepted" };
+      }
+      const reply = parseReply(line);
+      return reply.type === "refused" ? { type: "accepted" } : { type: "refused", error: refusal("DETACHABLE", reply) };
+    };
+    return [{ text: `DETACHABLE ${detachable}`, hear }];
+  }
+
+  /** While anybody waits for something, whether the way is good is looked at. */
+  #watch(): void {
+    if (this.#ticket !== undefined) this.#unwatch ??= watchNetwork((moved) => this.#look(moved));
+  }
+
+  #rest(): void {
+    this.#unwatch?.();
+    this.#unwatch = undefined;
+  }
+
+  /** The last connection is gone. */
+  #detached(reason: string): void {
+    if (this.#ticket === undefined || this.#pump.session.ended !== undefined) return;
+    this.#options.log?.(
+      `lost the connection to ${printAddress(this.#address)} (${reason}): trying to go on over another`,
+    );
+    this.#late ??= setTimeout(
+      () =>
+        this.#pump.end(Code.UNAVAILABLE, `it could not be attached in time: ${this.#resumption?.trouble ?? reason}`),
+      this.#ticket.ttlMs,
+    ).unref();
+    this.#watch();
+    this.#resume();
+  }
+
+  /** Looks whether the way is still good: a few times a second, and when the network has changed. */
+  #look(moved: boolean): void {
+    const { session } = this.#pump;
+    if (this.#pump.streams === 0 && session.connections > 0) return this.#rest(); // nobody waits for it
+    const doubtMs = Math.max(SUSPECT_MS, SUSPECT_ROUND_TRIPS * (session.roundTripMs ?? 0));
+    const { unansweredMs, silenceMs } = this.#pump;
+    if (moved) this.#pump.probe();
+    if (moved || unansweredMs >= doubtMs) return this.#resume();
+    if (unansweredMs > 0) return;
+    if (this.#resumption !== undefined && !this.#resumption.answering && session.connections > 0) this.#stopResuming(); // it came back
+    if (silenceMs > SUSPECT_MS && silenceMs < CURIOUS_MS) this.#pump.probe();
+  }
+
+  #resume(): void {
+    const ticket = this.#ticket;
+    if (ticket === undefined || this.#resumption !== undefined || this.#pump.session.ended !== undefined) return;
+    const { session } = this.#pump;
+    const began = performance.now();
+    const resumable: Resumable = {
+      get positions() {
+        return session.positions;
+      },
+      get roundTripMs() {
+        return session.roundTripMs;
+      },
+      store: (next) => {
+        this.#ticket = { ...ticket, current: next };
+      },
+      resumed: (socket, rest, { received, limit, generation }) => {
+        this.#stopResuming();
+        clearTimeout(this.#late);
+        this.#late = undefined;
+        this.#superseding = true;
+        this.#pump.supersede();
+        this.#superseding = false;
+        this.#reached = reachedBy(socket, this.#options) ?? this.#reached;
+        this.#pump.attach(socket, rest, { received, limit, stored: generation });
+        const ms = Math.round(performance.now() - began);
+        this.#options.log?.(
+          `went on with the session at ${printAddress(this.#address)} over a new connection after ${ms} ms`,
+        );
+      },
+      failed: (code, reason) => this.#pump.end(code, reason),
+    };
+    const where = { address: this.#address, options: this.#options, reached: this.#reached };
+    this.#resumption = new Resumption(resumable, ticket.current, where);
+  }
+
+  #stopResuming(): void {
+    this.#resumption?.stop();
+    this.#resumption = undefined;
+  }
+
+  #over(): void {
+    this.#stopResuming();
+    clearTimeout(this.#late);
+    this.#rest();
   }
 
   /** Nothing of what the server says on this connection is for us, or for who we are not: not an octet of it was read as frames. */
@@ -207,6 +336,7 @@ class MultiplexedSession implements ServiceOpener {
 
   probe(): void {
     this.#pump.probe();
+    if (this.#pump.session.connections === 0) this.#look(true);
   }
 
   open(service: string, options: OpenOptions = {}): Duplex {
@@ -245,7 +375,8 @@ class MultiplexedSession implements ServiceOpener {
       streams: session.streams,
       queuedBytes: sent - acknowledged,
       roundTripMs: session.roundTripMs,
-      connections: session.ended === undefined ? 1 : 0,
+      connections: session.connections,
+      isAttaching: this.#resumption !== undefined,
     };
   }
 
@@ -290,7 +421,10 @@ class MultiplexedSession implements ServiceOpener {
   #opened(request: string): Channel {
     const channel =
       !this.#closing && this.#pump.session.openable ? this.#pump.open(encodeLine(request).subarray(0, -2)) : undefined;
-    if (channel !== undefined) return channel;
+    if (channel !== undefined) {
+      this.#watch();
+      return channel;
+    }
     if (this.#refused !== undefined) throw this.#refused;
     const ended = this.#pump.session.ended;
     if (ended !== undefined) throw lost(this.#address, ended.reason, codeName(ended.code));
@@ -352,7 +486,13 @@ class BareSession implements ServiceOpener {
 
   probe(): void {}
 
-  readonly status: SessionStatus = { streams: 0, queuedBytes: 0, roundTripMs: undefined, connections: 0 };
+  readonly status: SessionStatus = {
+    streams: 0,
+    queuedBytes: 0,
+    roundTripMs: undefined,
+    connections: 0,
+    isAttaching: false,
+  };
 
   join(service: string, to: Splice, answered: (error: FivedError | undefined) => void, host?: string): void {
     const duplex = this.open(service, host === undefined ? {} : { host });

@@ -16,6 +16,27 @@ export {
   type Verdict,
 } from "./assertion.ts";
 export {
+  type AttachClaim,
+  type Attached,
+  type AttachMode,
+  type AttachRequest,
+  attachedLine,
+  attachLine,
+  type DetachableGrant,
+  detachableLine,
+  isProved,
+  NONCE_BYTES,
+  parseAttach,
+  parseAttached,
+  parseDetachable,
+  proveAttach,
+  SECRET_BYTES,
+  SID_BYTES,
+  serverProof,
+  storedForm,
+  type Ticket,
+} from "./attaching.ts";
+export {
   INVITE_SECRET_BYTES,
   type Invite,
   type InviteClaim,

@@ -10,7 +10,7 @@
  */
 import type { Socket } from "node:net";
 import { TLSSocket } from "node:tls";
-import { type Output, Session, type SessionLimits, type SessionOptions } from "../session/index.ts";
+import { type Input, type Output, Session, type SessionLimits, type SessionOptions } from "../session/index.ts";
 import { assertNever, Code } from "../wire/index.ts";
 import { endInTime, FOLLOW_MS, TAKE_MS } from "./closing.ts";
 import type { Account, FrameBudget } from "./frame-budget.ts";
@@ -49,8 +49,10 @@ export interface PumpOwner {
   goingAway(code: number, reason: string): void;
   /** The session is over; its streams have been told. */
   ended(code: number, reason: string, byPeer: boolean): void;
-  /** A connection is gone, for the reason given; the session may live on. */
-  disconnected(reason: string): void;
+  /** A connection is gone, for the reason given; the session may live on, without any (`connections`). */
+  disconnected(reason: string, connections: number): void;
+  /** The peer has stored the ticket of this generation. */
+  ticketStored?(generation: number): void;
 }
 
 /** One session with its sockets. */
@@ -96,17 +98,51 @@ export class SessionPump implements Participant {
    */
   carry(socket: Socket, preface: Uint8Array): (first: Uint8Array) => void {
     const id = this.#nextConnection++;
+    const connection = this.#begin(id, socket, { type: "connected", connection: id });
+    if (preface.length > 0) connection.outlet.add(preface);
+    return (first) => this.#read(connection, first);
+  }
+
+  /**
+   * Goes on over a connection that was attached (PROTOCOL §4.8), and reads it, with octets that were read already.
+   * @param peer what it has received of our log, how far that may go, and the generation of the ticket that was stored, to be told
+   */
+  attach(
+    socket: Socket,
+    first: Uint8Array,
+    peer: { readonly received: number; readonly limit: number; readonly stored?: number },
+  ): void {
+    const id = this.#nextConnection++;
+    const { received, limit, stored } = peer;
+    const connection = this.#begin(id, socket, { type: "attached", connection: id, received, limit });
+    if (stored !== undefined) this.#session.ticketStored(id, stored);
+    this.#read(connection, first);
+  }
+
+  #begin(id: number, socket: Socket, input: Input): Connection {
     const connection = new Connection(id, socket, this);
     this.#connections.set(id, connection);
     const now = performance.now();
-    this.#session.handle({ type: "connected", connection: id }, now);
+    this.#session.handle(input, now);
     this.#session.handle({ type: "room", connection: id, bytes: this.#queueBytes }, now);
-    if (preface.length > 0) connection.outlet.add(preface);
     this.list();
-    return (first) => {
-      if (first.length > 0) this.received(id, first, false);
-      connection.start();
-    };
+    return connection;
+  }
+
+  #read(connection: Connection, first: Uint8Array): void {
+    if (first.length > 0) this.received(connection.id, first, false);
+    connection.start();
+  }
+
+  /** Leaves all connections, as another takes over: nothing more is read from them when this returns. */
+  supersede(): void {
+    this.#session.supersede(performance.now());
+    this.#work();
+  }
+
+  /** Keeps what is said until it is acknowledged, from now on. */
+  retain(): void {
+    this.#session.retain();
   }
 
   /** Opens a stream; undefined when the session may not open another. */
@@ -134,6 +170,11 @@ export class SessionPump implements Participant {
   /** For how many milliseconds the peer has left a question of ours unanswered; infinite without a connection. */
   get unansweredMs(): number {
     return this.#session.unansweredMs(performance.now());
+  }
+
+  /** For how many milliseconds the peer was not heard; infinite without a connection. */
+  get silenceMs(): number {
+    return this.#session.silenceMs(performance.now());
   }
 
   /** Takes no more streams; those that are open go on. */
@@ -195,7 +236,7 @@ export class SessionPump implements Participant {
   lost(id: number, reason: string): void {
     if (!this.#connections.delete(id)) return;
     this.#session.handle({ type: "lost", connection: id }, performance.now());
-    this.#owner.disconnected(reason);
+    this.#owner.disconnected(reason, this.#connections.size);
     this.list();
   }
 
@@ -258,6 +299,8 @@ export class SessionPump implements Participant {
         return this.#connections.get(output.connection)?.close(output.code, output.reason);
       case "ready":
         return this.#owner.ready();
+      case "ticketStored":
+        return this.#owner.ticketStored?.(output.generation);
       case "goingAway":
         return this.#owner.goingAway(output.code, output.reason);
       case "ended":

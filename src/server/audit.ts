@@ -14,6 +14,8 @@ export type AuditEvent =
   | { readonly event: "sign-in"; readonly mechanism: string; readonly secondFactor: boolean }
   | { readonly event: "sign-in-refused"; readonly mechanism: string; readonly claimed: string | undefined }
   | { readonly event: "vouching-refused"; readonly issuer: string | undefined; readonly reason: string }
+  | { readonly event: "attach"; readonly from: string; readonly mode: string }
+  | { readonly event: "attach-refused"; readonly reason: string }
   | { readonly event: "refused"; readonly service: string; readonly host: string | undefined; readonly code: number }
   | { readonly event: "open"; readonly service: string; readonly host: string | undefined }
   | {

@@ -246,9 +246,8 @@ test("what is not YAML, not a mapping or not there is told as such", async (t) =
 });
 
 test("keys of a later release are refused rather than silently without effect", async (t) => {
-  assert.deepEqual(await complaints(t, "auth: { providers: {} }\nsessions: { detach: {} }\n"), [
+  assert.deepEqual(await complaints(t, "auth: { providers: {} }\n"), [
     "1:9 auth.providers: not available in this release",
-    "2:13 sessions.detach: not available in this release",
   ]);
 });
 

@@ -6,6 +6,7 @@
  * @module
  */
 import type { Duplex, Readable, Writable } from "node:stream";
+import type { AttachRequest } from "../identity/index.ts";
 import { type Channel, FivedError, type Receiver, type Splice, type Traffic, type Urgency } from "../io/index.ts";
 import { Code, encodeLine, type Line, LineReader, parseRequest } from "../wire/index.ts";
 import type { Audit } from "./audit.ts";
@@ -13,8 +14,21 @@ import type { Authentication } from "./auth/authentication.ts";
 import type { Identity, MechanismName } from "./auth/mechanism.ts";
 import type { Log } from "./log.ts";
 import type { Published, Registry, VirtualHost } from "./registry.ts";
-import type { Caller, Directory, Entrance, Next, Passage, RefusalCode, Service, Talk, Through } from "./service.ts";
+import type {
+  Caller,
+  Detaching,
+  Directory,
+  Entrance,
+  Next,
+  Passage,
+  RefusalCode,
+  Service,
+  Talk,
+  Through,
+} from "./service.ts";
+import { attach } from "./services/attach.ts";
 import { auth } from "./services/auth.ts";
+import { detachable } from "./services/detachable.ts";
 import { host } from "./services/host.ts";
 import { help, list } from "./services/list.ts";
 import { multiplex } from "./services/multiplex.ts";
@@ -39,6 +53,8 @@ const BUILT_IN: Readonly<Record<BuiltInWord, Service>> = {
   MULTIPLEX: multiplex,
   HOST: host,
   AUTH: auth,
+  DETACHABLE: detachable,
+  ATTACH: attach,
   VIA: via,
 };
 
@@ -100,6 +116,10 @@ export interface Place {
   recognised(identity: Identity): boolean;
   /** AUTH has failed. */
   failed(attempt: FailedAttempt): void;
+  /** What DETACHABLE works with. */
+  detachable: Detaching["detachable"];
+  /** What ATTACH works with, in a conversation that stands at this host. */
+  attach(request: AttachRequest, host: string | undefined): ReturnType<Detaching["attach"]>;
   /** The first request was accepted: the connection has shown what it is for. */
   accepted(): void;
   /** A back end is to be asked: calls `go`, now or when few enough others are being asked. */
@@ -116,7 +136,7 @@ export interface Place {
  * One conversation, from its first line to its end. To its channel it is the receiver, to the service that answers it is the talk: there
  * are as many of them as there are streams, and one object is all each needs.
  */
-export class Conversation implements Receiver, Talk, Directory, Entrance, Passage, Use {
+export class Conversation implements Receiver, Talk, Directory, Entrance, Passage, Detaching, Use {
   /** Who it is done for: whoever stood here when it began, or was recognised in it. AUTH elsewhere in the session adds nothing (A11). */
   caller: Caller;
   readonly #channel: Channel;
@@ -267,6 +287,7 @@ export class Conversation implements Receiver, Talk, Directory, Entrance, Passag
     const outcome = OUTCOMES[word][stateOn(ground, known)];
     // Who is calling was said for all of this stream, and the session is the other server's.
     if (this.caller.through !== undefined && (word === "VIA" || word === "AUTH")) return 503;
+    if (word === "DETACHABLE" && !standing.caller.secure) return 530;
     if (word !== "AUTH" || standing.caller.secure) return outcome;
     if (!this.#place.authentication().plaintext) return 530;
     return known ? 503 : "acts";
@@ -557,6 +578,22 @@ export class Conversation implements Receiver, Talk, Directory, Entrance, Passag
     this.caller = { ...nobodyOf(caller), user: identity.user, identity, roles: registry.rolesOf(identity), through };
     this.#vouchedWord = word;
     return true;
+  }
+
+  // ---- what DETACHABLE and ATTACH see
+
+  get detaching(): Detaching {
+    return this;
+  }
+
+  detachable(ttlSeconds: number | undefined): ReturnType<Detaching["detachable"]> {
+    return this.#place.detachable(ttlSeconds);
+  }
+
+  attach(request: AttachRequest): ReturnType<Detaching["attach"]> {
+    const answer = this.#place.attach(request, this.#host);
+    if (typeof answer === "string") this.#place.accepted();
+    return answer;
   }
 
   // ---- what AUTH sees

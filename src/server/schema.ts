@@ -562,8 +562,31 @@ function backEnd(keys: ServiceKeys, folder: string): BackEndSettings {
 function sessionsSchema() {
   return mapping({
     connections: count(1, 64).prefault(4).describe("Connections that one session may have at once."),
-    detach: unavailable("Sessions that have lost or left their last connection."),
+    detach: detachSchema().prefault({}).describe("Sessions that outlive their connections (DETACHABLE)."),
   });
+}
+
+function detachSchema() {
+  return mapping({
+    keep: duration().prefault("15m").describe("How long a session is kept without a connection, at most."),
+    queue: size(64 * 1024)
+      .prefault("1MiB")
+      .describe("What is held for it meanwhile; then its back ends wait."),
+    perIdentity: count(0, 1_000_000).prefault(4).describe("Detachable sessions of one user."),
+    anonymous: count(0, 1_000_000)
+      .prefault(0)
+      .describe("Detachable sessions of users who are not known, all together."),
+    attaches: count(1, 1_000_000).prefault(10).describe("Attaches to one session a minute; half as many at once."),
+    total: count(0, 10_000_000).prefault(1_000).describe("Detachable sessions in all."),
+    memory: size(1024 * 1024)
+      .prefault("256MiB")
+      .describe("What all sessions without a connection may hold; beyond it those end that have been so longest."),
+  }).transform(({ keep, queue, memory, ...counts }) => ({
+    ...counts,
+    keepMs: keep,
+    queueBytes: queue,
+    memoryBytes: memory,
+  }));
 }
 
 function limitsSchema() {

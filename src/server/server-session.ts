@@ -4,7 +4,7 @@
  */
 import type { Socket } from "node:net";
 import { type Channel, type FrameBudget, SessionPump } from "../io/index.ts";
-import type { SessionLimits } from "../session/index.ts";
+import type { Session, SessionLimits } from "../session/index.ts";
 import { Code } from "../wire/index.ts";
 import { Conversation, type Deadlines, type Place, type Use } from "./conversation.ts";
 import type { Log } from "./log.ts";
@@ -12,7 +12,7 @@ import type { Standing } from "./standing.ts";
 
 /** What a session needs from the server. */
 export interface SessionSetting
-  extends Pick<Place, "standing" | "audit" | "registry" | "authentication" | "recognised" | "failed"> {
+  extends Pick<Place, "standing" | "audit" | "registry" | "authentication" | "recognised" | "failed" | "detachable"> {
   readonly host: string | undefined;
   readonly log: Log;
   /** What it may cost, by whether it is known whose it is. */
@@ -26,6 +26,10 @@ export interface SessionSetting
   readonly pendingOpens: number;
   /** Keep the session's log, as sessions that may be detached do. */
   readonly retain: boolean;
+  /** The session has no connection any more, and is not over. */
+  detached(): void;
+  /** The client has stored the ticket of this generation. */
+  ticketStored(generation: number): void;
   /** The session is over. */
   ended(): void;
 }
@@ -52,7 +56,11 @@ export class ServerSession {
         ready: () => {},
         goingAway: () => {},
         idle: () => this.#endIfIdle(),
-        disconnected: (reason) => setting.log.debug({ session, reason }, "connection gone"),
+        disconnected: (reason, connections) => {
+          setting.log.debug({ session, reason }, "connection gone");
+          if (connections === 0 && this.#pump.session.ended === undefined) setting.detached();
+        },
+        ticketStored: (generation) => setting.ticketStored(generation),
         ended: (code, reason) => {
           setting.log.debug({ session, code, reason }, "session ended");
           setting.ended();
@@ -77,6 +85,8 @@ export class ServerSession {
         return true;
       },
       failed: setting.failed,
+      detachable: setting.detachable,
+      attach: () => ({ code: 503, text: "bad sequence of words" }), // the table of words lets no stream attach
       accepted: () => {},
       become: () => {}, // the table of words lets no stream become "tls" or "frames"
       reach: (go) => {
@@ -91,6 +101,11 @@ export class ServerSession {
     };
   }
 
+  /** Host in force; undefined is the default host. */
+  get host(): string | undefined {
+    return this.#setting.host;
+  }
+
   /** Whose it is. */
   get standing(): Standing {
     return this.#setting.standing;
@@ -99,6 +114,36 @@ export class ServerSession {
   /** Carries the session over a connection. */
   carry(socket: Socket, first: Uint8Array): void {
     this.#pump.carry(socket, new Uint8Array(0))(first);
+  }
+
+  /** Keeps what is said from now on, so that it can be said again: the session has become detachable. */
+  retain(): void {
+    this.#pump.retain();
+  }
+
+  /** Goes on over a connection whose client has received so much. */
+  attach(socket: Socket, first: Uint8Array, received: number): void {
+    this.#pump.attach(socket, first, { received, limit: 0 });
+  }
+
+  /** Leaves all connections, as another takes over. */
+  supersede(): void {
+    this.#pump.supersede();
+  }
+
+  /** The session's own state, for ATTACH. */
+  get state(): Session {
+    return this.#pump.session;
+  }
+
+  /** Octets held for the client. */
+  get heldBytes(): number {
+    return this.#pump.session.heldBytes;
+  }
+
+  /** Ends it where there is no connection to say so on. */
+  endDetached(reason: string): void {
+    this.#pump.end(Code.TIMEOUT, reason);
   }
 
   /** Takes no more streams, and ends when the last is over: at once if there is none. */

@@ -12,6 +12,7 @@
 import { randomUUID } from "node:crypto";
 import { createServer, isIPv6, type Server, type Socket } from "node:net";
 import { TLSSocket } from "node:tls";
+import { type AttachRequest, attachedLine, serverProof } from "../identity/index.ts";
 import { BareChannel, FivedError, FrameBudget, removeStale } from "../io/index.ts";
 import { SESSION_LIMITS, type SessionLimits } from "../session/index.ts";
 import { Code, encodeLine } from "../wire/index.ts";
@@ -23,6 +24,7 @@ import type { Identity } from "./auth/mechanism.ts";
 import { CodeMemory } from "./auth/second-factor.ts";
 import type { Configuration, ListenSettings } from "./config.ts";
 import { Conversation, type FailedAttempt, type Use } from "./conversation.ts";
+import { type Detachable, DetachableSessions } from "./detachable.ts";
 import { EmptyRecords } from "./empty-records.ts";
 import { type Endpoint, endpointText } from "./endpoint.ts";
 import { Hops } from "./hops.ts";
@@ -31,7 +33,7 @@ import { createLog } from "./log.ts";
 import { Penalties } from "./penalties.ts";
 import { buildRegistry, type Registry, type RegistryOptions } from "./registry.ts";
 import { ServerSession } from "./server-session.ts";
-import type { Caller } from "./service.ts";
+import type { Caller, Refusal } from "./service.ts";
 import { isLoopback } from "./source.ts";
 
 import { Standing } from "./standing.ts";
@@ -124,6 +126,7 @@ class Daemon implements SessionServer {
   readonly #idle = new Set<() => void>();
   readonly #emptyRecords = new EmptyRecords();
   readonly #uses = new Set<Use>();
+  readonly #detachables: DetachableSessions;
   /** Connections and sessions that belong to somebody, and how to end each. */
   readonly #known = new Map<Standing, () => void>();
   #draining = false;
@@ -144,6 +147,7 @@ class Daemon implements SessionServer {
     this.#budget = new FrameBudget(configuration.limits.framesPerSecond);
     this.#admission = new Admission(configuration.limits.unauthenticated);
     this.#penalties = new Penalties(penaltyLimits(configuration));
+    this.#detachables = new DetachableSessions(configuration.sessions.detach);
     authentication.onChange(() => this.#recheck());
   }
 
@@ -194,6 +198,7 @@ class Daemon implements SessionServer {
     this.#budget = new FrameBudget(configuration.limits.framesPerSecond);
     this.#admission.limits = configuration.limits.unauthenticated;
     this.#penalties.limits = penaltyLimits(configuration);
+    this.#detachables.settings = configuration.sessions.detach;
     this.#recheck();
     await dispose(before);
   }
@@ -428,9 +433,13 @@ class Daemon implements SessionServer {
     const stop = (): void => channel.close();
     this.#idle.add(stop);
     let carried = false;
+    let detachable: Detachable | undefined;
+    let attached: Attachment | undefined;
     socket.once("close", () => {
       this.#idle.delete(stop);
-      if (!carried) this.#known.delete(standing);
+      if (carried) return;
+      this.#known.delete(standing);
+      if (detachable !== undefined) this.#detachables.over(detachable);
     });
     const conversation = new Conversation(channel, {
       ground,
@@ -445,6 +454,18 @@ class Daemon implements SessionServer {
       authentication: () => this.#authentication,
       recognised: (identity) => this.#recognised(standing, identity, () => socket.destroy()),
       failed: (attempt) => this.#failed(standing, attempt),
+      detachable: (ttlSeconds) => {
+        if (detachable !== undefined) return DETACHABLE_ALREADY;
+        const made = this.#detachables.grant(standing.caller.user, ttlSeconds);
+        detachable = made?.detachable;
+        return made?.granted ?? NO_ROOM;
+      },
+      attach: (request, host) => {
+        const answer = this.#attach(request, standing, host);
+        if ("code" in answer) return answer;
+        attached = answer;
+        return answer.line;
+      },
       accepted: () => reception.leave(),
       reach: (go) => go(),
       reached: () => {},
@@ -453,15 +474,25 @@ class Daemon implements SessionServer {
         channel.release();
         carried = next === "frames";
         if (next === "tls") return this.#secure(reception);
-        this.#carry(reception, standing, host, socket, rest);
+        this.#bare.delete(reception.socket);
+        if (attached === undefined) return this.#carry(standing, detachable, host, socket, rest);
+        this.#known.delete(standing); // whoever it was on this connection: it is the session's now
+        if (detachable !== undefined) this.#detachables.over(detachable);
+        attached.join(socket, rest);
       },
     });
     conversation.start(first);
     socket.resume();
   }
 
-  #carry(reception: Reception, standing: Standing, host: string | undefined, socket: Socket, rest: Uint8Array): void {
-    this.#bare.delete(reception.socket);
+  #carry(
+    standing: Standing,
+    granted: Detachable | undefined,
+    host: string | undefined,
+    socket: Socket,
+    rest: Uint8Array,
+  ): void {
+    let detachable = granted;
     const withdraw = (): void => session.end(Code.DENIED, "access was withdrawn");
     const session: ServerSession = new ServerSession({
       standing,
@@ -473,7 +504,22 @@ class Daemon implements SessionServer {
       pendingOpens: this.#configuration.limits.pendingOpens,
       deadlines: this.#configuration.limits,
       uses: this.#uses,
-      retain: process.env["FIVED_BENCH_RETAIN"] === "1",
+      retain: detachable !== undefined || process.env["FIVED_BENCH_RETAIN"] === "1",
+      detachable: (ttlSeconds) => {
+        if (detachable !== undefined) return DETACHABLE_ALREADY;
+        const made = this.#detachables.grant(standing.caller.user, ttlSeconds);
+        if (made === undefined) return NO_ROOM;
+        detachable = made.detachable;
+        detachable.session = session;
+        session.retain();
+        return made.granted;
+      },
+      detached: () => {
+        if (detachable === undefined) return session.endDetached("the connection was lost");
+        this.#log.debug({ session: standing.caller.session, user: standing.caller.user }, "session detached");
+        this.#detachables.park(detachable, () => session.endDetached("nobody attached to it in time"));
+      },
+      ticketStored: (generation) => detachable?.confirmed(generation),
       registry: () => this.#registry,
       authentication: () => this.#authentication,
       recognised: (identity) => this.#recognised(standing, identity, withdraw),
@@ -481,13 +527,80 @@ class Daemon implements SessionServer {
       ended: () => {
         this.#known.delete(standing);
         this.#sessions.delete(session);
+        if (detachable !== undefined) this.#detachables.over(detachable);
         this.#ended();
       },
     });
     this.#sessions.add(session);
     if (this.#known.has(standing)) this.#known.set(standing, withdraw);
+    if (detachable !== undefined) detachable.session = session;
     session.carry(socket, rest);
   }
+
+  /** ATTACH, in the order of PROTOCOL §4.8, and in one turn: what is answered holds when the connection is joined. */
+  #attach(request: AttachRequest, standing: Standing, host: string | undefined): Attachment | Refusal {
+    const { caller, binding, address } = standing;
+    const refuse = (reason: string): Refusal => {
+      this.#penalties.failed(address);
+      this.#audit.record(caller, { event: "attach-refused", reason });
+      this.#log.info({ session: caller.session, peer: caller.peer, reason }, "attach refused");
+      return { code: 403, text: "ATTACH refused" };
+    };
+    if (binding === undefined) return { code: 530, text: "TLS first" };
+    const detachable = this.#detachables.proved(request, binding);
+    if (detachable === undefined) {
+      const isSpent = this.#detachables.find(request.sid)?.isSpent(request.generation) ?? false;
+      return refuse(isSpent ? "an old ticket was used again" : "not proved");
+    }
+    const { session } = detachable;
+    if (detachable.isOver || session === undefined) return { code: 410, text: "that session is over" };
+    if (!detachable.mayAttach(performance.now())) return { code: 429, text: "attached too often, try later" };
+    const whose = session.standing;
+    if (session.host !== host) return refuse("another host");
+    if (caller.user !== undefined && caller.user !== whose.caller.user) return refuse("another user");
+    if (whose.caller.identity?.mechanism === "cert" && !isSameCertificate(standing, whose))
+      return refuse("without the certificate");
+    if (this.#renewed(whose.caller) === undefined) return refuse("its user is not known any more");
+    const { state } = session;
+    if (!state.resumable(request.received)) return refuse("it cannot go on from there");
+    const isOneMore = request.mode === "add" && state.connections >= this.#configuration.sessions.connections;
+    if (isOneMore) return { code: 507, text: "no room for another connection" };
+    // Before the counts are taken: what still came on another connection behind them would be acknowledged twice.
+    if (request.mode === "replace") session.supersede();
+    const { received, acknowledged } = state.positions;
+    const stored = detachable.stored(request.generation) ?? NOTHING;
+    detachable.confirmed(request.generation);
+    const attached = {
+      ...detachable.next(),
+      received,
+      base: Math.max(request.received, acknowledged),
+      limit: state.offer(),
+    };
+    this.#audit.record(whose.caller, { event: "attach", from: caller.peer, mode: request.mode });
+    return {
+      line: attachedLine(attached, serverProof(stored, request, attached, binding)),
+      join: (socket, rest) => {
+        this.#detachables.unpark(detachable);
+        whose.movedTo(standing);
+        session.attach(socket, rest, request.received);
+      },
+    };
+  }
+}
+
+/** A connection that may join a session: what it is answered, and how it joins. */
+interface Attachment {
+  readonly line: string;
+  join(socket: Socket, rest: Uint8Array): void;
+}
+
+const DETACHABLE_ALREADY: Refusal = { code: 503, text: "it is detachable already" };
+const NO_ROOM: Refusal = { code: 507, text: "no room for another detachable session" };
+
+/** Both connections have shown one and the same client certificate, a valid one. */
+function isSameCertificate(one: Standing, other: Standing): boolean {
+  const [a, b] = [one.certificate, other.certificate];
+  return a?.valid === true && b !== undefined && a.leaf.fingerprint256 === b.leaf.fingerprint256;
 }
 
 /** A connection from accept on. */
@@ -551,6 +664,7 @@ function sessionLimits({ limits, sessions }: Configuration, known: boolean): Ses
     windowBytesMax: limits.windowBytesMax,
     logWindowBytesMax: limits.logWindowBytesMax,
     connections: sessions.connections,
+    detachedBytes: sessions.detach.queueBytes,
     sendQueueBytes: limits.sendQueueBytes,
     controls: limits.controlQueue.frames,
     stallMs: limits.stallMs,

@@ -4,6 +4,7 @@
  * @module
  */
 import type { Duplex } from "node:stream";
+import type { AttachRequest, DetachableGrant } from "../identity/index.ts";
 import type { Splice } from "../io/index.ts";
 import type { Authentication } from "./auth/authentication.ts";
 import type { Exchange, Identity, MechanismName } from "./auth/mechanism.ts";
@@ -57,6 +58,23 @@ export interface Passage {
   cameAs(hops: number, token: string): Promise<boolean>;
 }
 
+/** What a conversation has for DETACHABLE and ATTACH (PROTOCOL §4.7, §4.8). */
+export interface Detaching {
+  /** Makes the session that is, or that MULTIPLEX will begin, detachable for so long at most; or why not. */
+  detachable(ttlSeconds: number | undefined): DetachableGrant | Refusal;
+  /**
+   * Takes the connection into the session that is claimed, if that is proved: returns the answer, behind which "frames" is all that the conversation
+   * may become, in the same turn.
+   */
+  attach(request: AttachRequest): string | Refusal;
+}
+
+/** Why something is not done. */
+export interface Refusal {
+  readonly code: RefusalCode;
+  readonly text: string;
+}
+
 /** What the caller may see from where it stands. */
 export interface Directory {
   /** Names of the services the caller may use at this host, as configured. */
@@ -105,6 +123,8 @@ export interface Talk {
   readonly entrance: Entrance;
   /** What VIA works with. */
   readonly passage: Passage;
+  /** What DETACHABLE and ATTACH work with. */
+  readonly detaching: Detaching;
   /** Octets behind the request line that have arrived already. */
   readonly unread: number;
   /** Aborted when the conversation's stream or connection is gone. */

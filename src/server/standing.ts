@@ -21,11 +21,11 @@ export class Standing {
   /** Who it belongs to now; others who stood here earlier keep what they were given. */
   caller: Caller;
   #attempts = 0;
-  readonly #socket: TLSSocket | undefined;
+  #socket: TLSSocket | undefined;
   /** Bare address of the peer; undefined over a Unix socket. */
-  readonly address: string | undefined;
+  address: string | undefined;
   /** Whether what the client showed in the handshake leads to an authority we were configured with. */
-  readonly #certificateValid: boolean;
+  #certificateValid: boolean;
 
   /** @param carrier the connection; one inside TLS has had its handshake */
   constructor(caller: Caller, carrier: { readonly socket: unknown; readonly address: string | undefined }) {
@@ -35,6 +35,15 @@ export class Standing {
     const { leaf, valid = false } = this.certificate ?? {};
     const name = leaf !== undefined && valid ? subjectOf(leaf).CN : undefined;
     this.caller = name === undefined ? caller : { ...caller, certificateName: name };
+  }
+
+  /** The session goes on over another connection: what is proved in it from now on is bound to that one. */
+  movedTo(other: Standing): void {
+    this.#socket = other.#socket;
+    this.address = other.address;
+    this.#certificateValid = other.#certificateValid;
+    const { peer, local } = other.caller;
+    this.caller = { ...this.caller, peer, ...(local === undefined ? {} : { local }) };
   }
 
   /** See {@link Exchange.binding}. */

@@ -5,7 +5,17 @@
  */
 
 /** Words of this release, in the order in which LIST names them. */
-export const BUILT_IN_WORDS = ["LIST", "HELP", "TLS", "MULTIPLEX", "HOST", "AUTH", "VIA"] as const;
+export const BUILT_IN_WORDS = [
+  "LIST",
+  "HELP",
+  "TLS",
+  "MULTIPLEX",
+  "HOST",
+  "AUTH",
+  "DETACHABLE",
+  "ATTACH",
+  "VIA",
+] as const;
 /** A word this release serves itself. */
 export type BuiltInWord = (typeof BUILT_IN_WORDS)[number];
 
@@ -60,15 +70,17 @@ export const OUTCOMES: Readonly<Record<BuiltInWord | "service", Readonly<Record<
   MULTIPLEX: row("acts", 530, "acts", "acts", 503, 503),
   HOST: row("acts", "acts", "acts", "acts", "acts", "acts"),
   AUTH: row(530, 530, "acts", 503, "acts", 503),
+  DETACHABLE: row(530, 530, "acts", "acts", "acts", "acts"),
+  ATTACH: row(530, 530, "acts", "acts", 503, 503),
   VIA: row(503, 530, 503, 503, "acts", "acts"),
   service: row("acts", 530, "acts", "acts", "acts", "acts"),
 };
 
 /** Words that may have something behind them; behind any other it is another protocol speaking (`GET / HTTP/1.1`). */
-export const TAKES_ARGUMENT: ReadonlySet<string> = new Set(["LIST", "HOST", "AUTH", "VIA"]);
+export const TAKES_ARGUMENT: ReadonlySet<string> = new Set(["LIST", "HOST", "AUTH", "DETACHABLE", "ATTACH", "VIA"]);
 
 /** Refusals of these words leave the conversation open; of all others close it, else pipelined payload would be read as commands. */
-export const STAYS_OPEN: ReadonlySet<string> = new Set(["LIST", "HOST", "AUTH"]);
+export const STAYS_OPEN: ReadonlySet<string> = new Set(["LIST", "HOST", "AUTH", "DETACHABLE"]);
 
 /** The built-in word a request means: words are never case sensitive (RFC 1078), by ASCII alone. */
 export function builtInWord(word: string): BuiltInWord | undefined {

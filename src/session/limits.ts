@@ -31,6 +31,8 @@ export interface SessionLimits {
   readonly windowBytesMax: number;
   /** How far the log window may grow: what may be under way unacknowledged. */
   readonly logWindowBytesMax: number;
+  /** What may be said and queued, over all streams, while there is no connection. */
+  readonly detachedBytes: number;
   /** Connections the session may have at once. */
   readonly connections: number;
   /** What one connection may have waiting to be written. */
@@ -58,6 +60,7 @@ export const SESSION_LIMITS: SessionLimits = {
   initialCreditBytes: INITIAL_CREDIT_BYTES,
   windowBytesMax: 4 * MiB,
   logWindowBytesMax: 8 * MiB,
+  detachedBytes: MiB,
   connections: 4,
   sendQueueBytes: 256 * KiB,
   controls: 1_000,

@@ -22,7 +22,8 @@ export interface Entry {
 
 /** What we have said and the peer has not yet confirmed. */
 export class Log {
-  readonly #retain: boolean;
+  /** From here on everything is kept; infinite while nothing is. */
+  #retainFrom: number;
   #end = 0;
   #acknowledged = 0;
   #entries: Entry[] = [];
@@ -33,7 +34,30 @@ export class Log {
   #againAt = 0;
 
   constructor(retain: boolean) {
-    this.#retain = retain;
+    this.#retainFrom = retain ? 0 : Number.POSITIVE_INFINITY;
+  }
+
+  /** What is said from now on is kept until it is confirmed. */
+  retain(): void {
+    this.#retainFrom = Math.min(this.#retainFrom, this.#end);
+  }
+
+  /** Nothing that the peer has not confirmed is missing: another connection could go on where this one stops. */
+  get whole(): boolean {
+    return this.#acknowledged >= this.#retainFrom;
+  }
+
+  /** True when a frame ends at this position, or would: what a peer may say it has received. Old news are taken for true (D09). */
+  isBoundary(position: number): boolean {
+    if (position <= this.#acknowledged || position === this.#end) return true;
+    let low = this.#first;
+    let high = this.#entries.length;
+    while (low < high) {
+      const middle = (low + high) >>> 1;
+      if ((this.#entries[middle]?.seq ?? 0) < position) low = middle + 1;
+      else high = middle;
+    }
+    return this.#entries[low]?.seq === position;
   }
 
   /** Position behind the last frame said. */
@@ -55,7 +79,7 @@ export class Log {
   append(frame: Uint8Array, lent: Uint8Array | undefined, connection: number): Entry {
     const entry: Entry = { seq: this.#end, frame, lent, connection, held: false };
     this.#end += frame.length;
-    if (this.#retain) this.#entries.push(entry);
+    if (entry.seq >= this.#retainFrom) this.#entries.push(entry);
     return entry;
   }
 

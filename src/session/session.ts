@@ -58,6 +58,11 @@ import { LogWindow } from "./window.ts";
 /** What the world tells a session. `connection` is the pump's own number for it, never used twice. */
 export type Input =
   | { readonly type: "connected"; readonly connection: number }
+  /**
+   * Connected by ATTACH: the peer has received so much of our log, and lets us speak up to `limit`. See {@link Session.resumable} for which
+   * counts may be.
+   */
+  | { readonly type: "attached"; readonly connection: number; readonly received: number; readonly limit: number }
   /** Octets arrived. Unless `kept`, their memory is used again once {@link Session.poll} has given undefined. */
   | { readonly type: "received"; readonly connection: number; readonly bytes: Uint8Array; readonly kept: boolean }
   /** The connection will take so many octets now; below 1 it is full. */
@@ -81,6 +86,8 @@ export type Output =
   | { readonly type: "disconnect"; readonly connection: number; readonly code: number; readonly reason: string }
   /** The peer has told its limits. */
   | { readonly type: "ready" }
+  /** The peer has stored the ticket of this generation. */
+  | { readonly type: "ticketStored"; readonly generation: number }
   | { readonly type: "goingAway"; readonly code: number; readonly reason: string }
   | { readonly type: "ended"; readonly code: number; readonly reason: string; readonly byPeer: boolean };
 
@@ -152,13 +159,14 @@ const CONTROLS_SAID_MAX = 64;
 
 /** One end of a session. */
 export class Session {
-  readonly #options: SessionOptions;
   readonly #log: Log;
   readonly #inbox = new Inbox();
   readonly #schedule = new Schedule();
   readonly #streams = new Map<number, Stream>();
   readonly #connections = new Map<number, Connection>();
   readonly #glitches: Bucket;
+  /** See {@link SessionOptions.retain}. */
+  #retain: boolean;
   #limits: SessionLimits;
   #now: number;
 
@@ -222,8 +230,8 @@ export class Session {
   #ended: { code: number; reason: string; byPeer: boolean } | undefined;
 
   constructor(options: SessionOptions, now: number) {
-    this.#options = options;
     this.#limits = options.limits;
+    this.#retain = options.retain;
     this.#log = new Log(options.retain);
     this.#glitches = new Bucket(options.limits.glitches, now);
     this.#nextStream = options.role === "client" ? 1 : 2;
@@ -314,6 +322,8 @@ export class Session {
     switch (input.type) {
       case "connected":
         return this.#connect(input.connection);
+      case "attached":
+        return this.#attach(input.connection, input.received, input.limit);
       case "received":
         return this.#receive(input.connection, input.bytes, input.kept);
       case "room":
@@ -331,7 +341,7 @@ export class Session {
     this.#everConnected++;
     this.#changedAt = this.#now;
     this.#window.newPath();
-    if (!this.#options.retain && this.#everConnected > 1)
+    if (!this.#retain && this.#everConnected > 1)
       throw new Error("A session that retains nothing has one connection in its life");
     if (this.#connections.size === 0) this.#attendedAt = this.#now;
     this.#connections.set(id, {
@@ -351,6 +361,17 @@ export class Session {
       answers: 0,
       closing: undefined,
     });
+    for (const stream of this.#streams.values()) this.#wake(stream); // they may have waited for no more than this
+  }
+
+  #attach(id: number, received: number, limit: number): void {
+    this.#peer.log = Math.max(this.#peer.log, limit);
+    this.#progressAt = this.#now;
+    this.#confirmed(received);
+    this.#connect(id);
+    // What the peer was told on connections that are gone may have gone with them.
+    const connection = this.#connections.get(id);
+    if (connection !== undefined) connection.owesAcknowledgement = true;
   }
 
   #setRoom(id: number, bytes: number): void {
@@ -365,7 +386,7 @@ export class Session {
   #lose(id: number): void {
     if (!this.#connections.delete(id)) return;
     this.#changedAt = this.#now;
-    if (!this.#options.retain) return this.#finish(Code.UNAVAILABLE, "the connection was lost", false);
+    if (!this.#retain || !this.#log.whole) return this.#finish(Code.UNAVAILABLE, "the connection was lost", false);
     this.#log.lost(id);
     // The last acknowledgement may have gone with it: without saying it again the peer's log would never drain (D23).
     for (const connection of this.#connections.values()) connection.owesAcknowledgement = true;
@@ -438,7 +459,7 @@ export class Session {
     const blockedSince = connection.blockedSince ?? this.#now;
     const full = this.#now - Math.max(blockedSince, since) >= stallMs;
     // Of several connections only the one with the oldest frame is to blame: the others' cannot be acknowledged before it.
-    const blamed = !this.#options.retain || this.#log.oldestOn === connection.id;
+    const blamed = !this.#retain || this.#log.oldestOn === connection.id;
     const unheard = blamed && this.#log.unacknowledged > 0 && this.#now - Math.max(this.#progressAt, since) >= stallMs;
     if (silence >= deadPeerMs(this.#limits) || full || unheard) {
       const reason = full ? "nothing was taken" : unheard ? "nothing was acknowledged" : "nothing was heard";
@@ -481,12 +502,24 @@ export class Session {
   sendable(id: number, now: number): number {
     const stream = this.#streams.get(id);
     if (stream === undefined || this.#ended !== undefined) return 0;
-    const room = stream.sendable(now);
+    const room = this.#connections.size > 0 ? stream.sendable(now) : Math.min(stream.sendable(now), this.#detachedRoom);
     // A stream that will never take more is not woken: it would be woken without end.
     if (room > 0 || stream.dead || stream.ending !== "open") return room;
     stream.wanting = true;
     if (stream.dribbleAt < Number.POSITIVE_INFINITY) this.#dribbling.add(stream);
     return 0;
+  }
+
+  /** Octets that were said and not acknowledged, and those that wait to be said. */
+  get heldBytes(): number {
+    let held = this.#log.unacknowledged;
+    for (const { queuedBytes } of this.#streams.values()) held += queuedBytes;
+    return held;
+  }
+
+  /** What may still be queued while there is no connection, over all streams. */
+  get #detachedRoom(): number {
+    return Math.max(0, this.#limits.detachedBytes - this.heldBytes);
   }
 
   /** Queues a copy of these octets. More than {@link Session.sendable} waits for credit, and nothing bounds it: callers ask first. */
@@ -605,6 +638,55 @@ export class Session {
     this.#fault(code, reason);
   }
 
+  /** Keeps what is said from now on until it is acknowledged, so that the session outlives its connections once all else was. */
+  retain(): void {
+    if (this.#retain) return;
+    this.#retain = true;
+    this.#log.retain();
+  }
+
+  /** True when the session could go on over another connection with a peer that has received so much of our log (PROTOCOL §4.8). */
+  resumable(received: number): boolean {
+    return this.#ended === undefined && this.#retain && this.#log.whole && this.#log.isBoundary(received);
+  }
+
+  /** How far the peer may speak: told with ATTACHED, and from then on with ACK. */
+  offer(): number {
+    this.#inboxLimit = Math.max(this.#inboxLimit, this.#inbox.received + this.#window.bytes);
+    return this.#inboxLimit;
+  }
+
+  /** Connections the session has. */
+  get connections(): number {
+    return this.#connections.size;
+  }
+
+  /** Milliseconds since the peer was last heard on any connection; infinite without one. */
+  silenceMs(now: number): number {
+    let heardAt = Number.NEGATIVE_INFINITY;
+    for (const connection of this.#connections.values()) heardAt = Math.max(heardAt, connection.heardAt);
+    return now - heardAt;
+  }
+
+  /**
+   * Leaves all connections it has, as another one is to take over: they are told, nothing more is read from them, and what they carried comes
+   * again. The session needs the other one at once, or is detached.
+   */
+  supersede(now: number): void {
+    this.#now = now;
+    for (const connection of [...this.#connections.values()]) {
+      this.#disconnect(connection, Code.SUPERSEDED, "another connection took over");
+      this.#lose(connection.id);
+    }
+  }
+
+  /** Tells the peer that the ticket of this generation is stored: the one before is void from then on. */
+  ticketStored(connection: number, generation: number): void {
+    const to = this.#connections.get(connection);
+    if (to !== undefined)
+      this.#sayUnsequenced(to, { type: "ticketStored", received: this.#inbox.received, generation });
+  }
+
   /** Closes one connection; the session stays if it retains. */
   disconnect(id: number, code: number, reason: string, now: number): void {
     this.#now = now;
@@ -658,9 +740,7 @@ export class Session {
 
   #unsequenced(connection: Connection, frame: UnsequencedFrame): void {
     if (frame.received > this.#log.acknowledged) this.#progressAt = this.#now;
-    if (!this.#log.acknowledge(frame.received, (entry) => this.#release(entry)))
-      return this.#fault(Code.PROTOCOL, "you acknowledge what was never said");
-    while ((this.#changes[0] ?? Number.POSITIVE_INFINITY) <= this.#log.acknowledged) this.#changes.shift();
+    if (!this.#confirmed(frame.received)) return this.#fault(Code.PROTOCOL, "you acknowledge what was never said");
     switch (frame.type) {
       case "ack":
         this.#peer.log = Math.max(this.#peer.log, frame.limit);
@@ -680,11 +760,19 @@ export class Session {
         this.#emit({ type: "disconnect", connection: connection.id, code: frame.code, reason: frame.reason });
         return;
       case "ticketStored":
+        return this.#emit({ type: "ticketStored", generation: frame.generation });
       case "skipped":
         return;
       default:
         assertNever(frame);
     }
+  }
+
+  /** The peer has received so much of our log; false when that was never said. */
+  #confirmed(received: number): boolean {
+    if (!this.#log.acknowledge(received, (entry) => this.#release(entry))) return false;
+    while ((this.#changes[0] ?? Number.POSITIVE_INFINITY) <= this.#log.acknowledged) this.#changes.shift();
+    return true;
   }
 
   /** A connection is asked a few times in the beginning: the first answer comes from code that runs for the first time. */
@@ -1019,7 +1107,7 @@ export class Session {
     stream.sent += frame.length - HEADER_BYTES;
     if (last) stream.ending = "sent";
     const entry = this.#append(connection, frame, chunk?.lent);
-    if (!this.#options.retain) this.#release(entry);
+    if (!this.#retain) this.#release(entry);
     if (stream.ready) this.#schedule.add(stream, this.#now);
     if (stream.wanting) this.#wake(stream);
     if (stream.over) this.#emit({ type: "over", stream: stream.id });

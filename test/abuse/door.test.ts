@@ -81,5 +81,9 @@ test("by default every bound and deadline that is shortened here is that of PROT
     },
     shutdownMs: 10_000,
   });
-  assert.deepEqual(sessions, { connections: 4 });
+  const detach = {
+    ...{ keepMs: 900_000, queueBytes: 1024 ** 2, attaches: 10 },
+    ...{ perIdentity: 4, anonymous: 0, total: 1_000, memoryBytes: 256 * 1024 ** 2 },
+  };
+  assert.deepEqual(sessions, { connections: 4, detach });
 });

@@ -181,8 +181,8 @@ function secured(socket: Socket, { sni, alpn = ["fived/1"], ...shown }: NonNulla
 
 /** A session of an enemy. */
 export class EnemySession implements AsyncDisposable {
-  readonly enemy: Enemy;
-  readonly #reader = new FrameReader();
+  enemy: Enemy;
+  #reader = new FrameReader();
   /** Position behind our last frame, and behind the server's. */
   sent = 0;
   received = 0;
@@ -229,6 +229,16 @@ export class EnemySession implements AsyncDisposable {
     session.say({ type: "settings", entries: new Map([[Setting.payloadBytesMax, 65_512]]) });
     await session.until(() => session.settings.size > 0, "the server's SETTINGS");
     return session;
+  }
+
+  /** Goes on over a connection that was attached, behind what was heard before. */
+  goOn(enemy: Enemy): void {
+    this.enemy = enemy;
+    this.#reader = new FrameReader();
+    const first = Buffer.from(enemy.said, "latin1");
+    enemy.said = "";
+    enemy.ear = (octets) => this.#hear(octets);
+    this.#hear(first);
   }
 
   /** The octets of frames of our log, each at its place. */
@@ -306,6 +316,7 @@ export class EnemySession implements AsyncDisposable {
   #take(frame: Frame): void {
     this.counts.set(frame.type, (this.counts.get(frame.type) ?? 0) + 1);
     if ("seq" in frame) {
+      if (frame.seq < this.received) return; // it comes again, as it was said to be missing
       this.received += frame.size;
       this.#unacknowledged += frame.size;
     }

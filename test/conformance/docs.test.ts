@@ -380,6 +380,7 @@ test("the limits of §9.5 are the defaults of sessions and of the configuration"
   const shares = [anonymous.streams, anonymous.budgetBytes];
   assert.deepEqual(shares, [ANONYMOUS_LIMITS.streams, ANONYMOUS_LIMITS.budgetBytes]);
   const nothing = "of a later release";
+  const { detach } = sessions;
   const expected: Readonly<Record<string, string>> = {
     "line; server's line": `${grouped(LINE_BYTES_MAX)}; 4,096 octets (fixed)`,
     "first line; further lines; TLS handshake": [limits.firstLineMs, limits.betweenLinesMs, limits.handshakeMs]
@@ -407,8 +408,8 @@ test("the limits of §9.5 are the defaults of sessions and of the configuration"
     "stream without progress although data waits, or half-closed and idle": `${seconds(streamStallMs)}, then RESET TIMEOUT`,
     "keepalive; dead": `${seconds(keepalive.intervalMs)}; ${seconds(deadPeerMs(SESSION_LIMITS))}`,
     "frames under 1 KiB, while other sessions are active": `${grouped(limits.framesPerSecond)} a second and session; then it is read more slowly`,
-    "detached: ttl; log held; of an identity; of nobody; in all": nothing,
-    "ATTACH to one session": nothing,
+    "detached: ttl; log held; of an identity; of nobody; in all": `${detach.keepMs / 60_000} min; ${size(detach.queueBytes)}; ${detach.perIdentity}; ${detach.anonymous}; ${grouped(detach.total)} and ${size(detach.memoryBytes)}`,
+    "ATTACH to one session": `${detach.attaches} a minute, ${detach.attaches / 2} at once`,
     PROVEAUTH: nothing,
   };
   const rows = table("9.5", "What");
@@ -430,6 +431,7 @@ test("what the configuration assumes is what a session assumes", () => {
       keepaliveMisses: keepalive.misses,
       controls: controlQueue.frames,
       connections: sessions.connections,
+      detachedBytes: sessions.detach.queueBytes,
     },
     { ...SESSION_LIMITS },
   );

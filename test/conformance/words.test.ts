@@ -126,6 +126,11 @@ const requests: Readonly<Record<string, readonly string[]>> = {
   HOST: ["HOST localhost", "host GIT.example.org.", "hOsT 127.0.0.1"],
   // With mechanisms that nobody has: how AUTH succeeds is for auth.test.ts.
   AUTH: ["AUTH nothing", "auth <nothing,else>", "aUtH nothing at all"],
+  // Of a session that is none: how ATTACH succeeds is for attach.test.ts.
+  ATTACH: [
+    "ATTACH 1 AAECAwQFBgcICQoLDA0ODw 0 replace 72 EBESExQVFhcYGRobHB0eHw p7Z-gapk-Vnz4bN4VSEd2wi1k_DbPAYC3hibSZfJt3c",
+  ],
+  DETACHABLE: ["DETACHABLE", "detachable 60", "dEtAchable 9999999999"],
   VIA: ["VIA 1", "via 8", "vIa 1 -"],
   "a service": ["echo", "ECHO", "eChO"],
   "an unknown name": [
@@ -144,6 +149,9 @@ const NEEDS_TLS: ReadonlySet<string> = new Set(["AUTH", "DETACHABLE", "PROVEAUTH
 function requestsFor(word: string): readonly string[] {
   return requests[word] ?? [word, word.toLowerCase()];
 }
+
+/** A ticket; or, of a session that has as many as it may, none. */
+const DETACHABLE = /^(\+ DETACHABLE [\w-]{22} 0 [\w-]{43} \d+ 1048576|- (503|507) .+)$/;
 
 testElsewhere(import.meta.filename);
 
@@ -171,6 +179,10 @@ async function ask(served: Served, way: Way, request: string, { refuse, next }: 
   await conversation.say(Buffer.from(`${request}\r\n`));
   if (refuse !== undefined) assert.match(await conversation.ear.line(), new RegExp(`^- ${refuse} .`));
   else if (/^AUTH /i.test(request)) assert.match(await conversation.ear.line(), /^- 403 ./);
+  else if (/^ATTACH /i.test(request)) {
+    assert.match(await conversation.ear.line(), /^- 403 ./);
+    return await prove(conversation, "closed");
+  } else if (/^DETACHABLE/i.test(request)) assert.match(await conversation.ear.line(), DETACHABLE);
   else if (/^(LIST|HELP)$/i.test(request)) await heardList(conversation, way.state !== "restricted");
   else assert.equal(await conversation.ear.line(), "+ SUCCESS");
   await prove(conversation, next);

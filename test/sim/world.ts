@@ -159,6 +159,7 @@ export class End implements Port {
         assert.ok(!this.application.conversations.has(output.stream), "gone before it was forgotten");
         return;
       case "goingAway":
+      case "ticketStored":
         this.events.push(output);
         return;
       case "ended":

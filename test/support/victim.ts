@@ -47,6 +47,7 @@ export interface VictimSettings {
   /** People of its user store; passwords cost next to nothing here. */
   readonly users?: readonly { readonly name: string; readonly password?: string; readonly keys?: readonly string[] }[];
   readonly limits?: Readonly<Record<string, unknown>>;
+  readonly sessions?: Readonly<Record<string, unknown>>;
   readonly hops?: Readonly<Record<string, unknown>>;
   readonly trusts?: readonly Readonly<Record<string, unknown>>[];
   /** Command in front of the server's own, such as one that takes something away from it. */
@@ -88,6 +89,7 @@ export class Victim {
       tls,
       users = [],
       limits = {},
+      sessions = {},
       hops = {},
       trusts = [],
     } = settings;
@@ -99,7 +101,7 @@ export class Victim {
       { ...host, services: openToAnyone(host.services) },
     ]);
     const configuration = {
-      ...{ listen, roles, auth, limits, hops, trusts },
+      ...{ listen, roles, auth, limits, sessions, hops, trusts },
       ...(tls === undefined ? {} : { tls }),
       services: openToAnyone(services),
       hosts: Object.fromEntries(named),

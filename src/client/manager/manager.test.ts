@@ -18,7 +18,7 @@ import type { ClientChoices } from "../choices.ts";
 import { type Asked, ManagerClient } from "./client.ts";
 import { type ManagerOptions, type ManagerStatus, startManager } from "./manager.ts";
 import { HELLO } from "./messages.ts";
-import type { Computer } from "./watch.ts";
+import type { Computer } from "../watch.ts";
 
 /** A manager with a person's files, and programs of his. */
 interface Running {

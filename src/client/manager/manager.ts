@@ -12,10 +12,10 @@ import { Code } from "../../wire/index.ts";
 import { type Address, parseAddress, printAddress } from "../address.ts";
 import type { ClientChoices, People } from "../choices.ts";
 import { type Forward, listenFor } from "../forward.ts";
+import { type Computer, thisComputer, watcherOf } from "../watch.ts";
 import { Held, type HeldStatus, type PassingChoices } from "./held.ts";
 import { type Event, HELLO, MessageReader, overEvent, type Request, readSaid, type Said } from "./messages.ts";
 import { preparePlace } from "./place.ts";
-import { type Computer, thisComputer, watcherOf } from "./watch.ts";
 
 /** Connections of programs at once; each costs a descriptor, and most are streams. */
 const CONNECTIONS_MAX = 4_096;

@@ -8,7 +8,7 @@ import { type Duplex, duplexPair } from "node:stream";
 import type { Splice } from "../../io/index.ts";
 import type { Identity } from "../auth/mechanism.ts";
 import type { Log, LogFields } from "../log.ts";
-import type { Caller, Directory, Entrance, Passage, RefusalCode, Talk } from "../service.ts";
+import type { Caller, Detaching, Directory, Entrance, Passage, RefusalCode, Talk } from "../service.ts";
 
 /** Somebody who has not signed in. */
 export const STRANGER: Caller = {
@@ -41,6 +41,10 @@ export class FakeTalk implements Talk {
   get entrance(): Entrance {
     throw new Error("a back end has nothing to do with AUTH");
   }
+  get detaching(): Detaching {
+    throw new Error("no back end detaches anything");
+  }
+
   get passage(): Passage {
     throw new Error("a back end has nothing to do with VIA");
   }

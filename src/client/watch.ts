@@ -46,3 +46,37 @@ export function watcherOf(computer: Computer): () => "slept" | "moved" | undefin
 function written(computer: Computer): string {
   return [...computer.addresses()].sort().join();
 }
+
+/** How often it is looked, while anybody wants to know: a network that has changed is noticed in that time. */
+const LOOK_MS = 50;
+/** So many looks make a beat, which everybody hears who listens. */
+const BEAT_LOOKS = 5;
+
+const listeners = new Set<(moved: boolean) => void>();
+let looking: NodeJS.Timeout | undefined;
+
+/**
+ * Calls `look` four times a second, and at once when the addresses of this computer have changed, or it has slept (`moved`), until the returned function
+ * is called. All who listen share one timer, which keeps no process alive.
+ */
+export function watchNetwork(look: (moved: boolean) => void): () => void {
+  listeners.add(look);
+  looking ??= beginToLook();
+  return () => {
+    listeners.delete(look);
+    if (listeners.size > 0) return;
+    clearInterval(looking);
+    looking = undefined;
+  };
+}
+
+function beginToLook(): NodeJS.Timeout {
+  const happened = watcherOf(thisComputer);
+  let looks = 0;
+  const timer = setInterval(() => {
+    looks++;
+    const moved = happened() !== undefined;
+    if (moved || looks % BEAT_LOOKS === 0) for (const each of [...listeners]) each(moved);
+  }, LOOK_MS);
+  return timer.unref();
+}

@@ -1,0 +1,289 @@
+/**
+ * Going on with a session over another connection (PROTOCOL §4.8): when its own is lost, silent, or led through a network that is not there any
+ * more. The other one is looked for while the old one still may come back, and whichever answers first carries the session (make before break).
+ *
+ * ```
+ *   every 40 ms   dial ──► TLS, trust ──► HOST, ATTACH ──► proof, counts ──► the old ones are left, the session goes on
+ *                 dial ──► …                 one at a time
+ * ```
+ *
+ * A dial is a probe of the way: where octets vanish, TCP alone would try again after 1, 3, 7 seconds. So one is begun every 40 ms and given up when
+ * it has had its time; the first that gets through after an outage does so as soon as the way is back, and not when some timer says.
+ * @module
+ */
+import { randomBytes, timingSafeEqual } from "node:crypto";
+import type { Socket } from "node:net";
+import {
+  type Attached,
+  attachLine,
+  NONCE_BYTES,
+  parseAttached,
+  proveAttach,
+  serverProof,
+  storedForm,
+  type Ticket,
+} from "../identity/index.ts";
+import { BareChannel, FivedError } from "../io/index.ts";
+import { Code, encodeLine, parseReply } from "../wire/index.ts";
+import { type Address, hostLine, printAddress } from "./address.ts";
+import { type ConnectOptions, type Dialled, dial } from "./dial.ts";
+import { type Asked, expectReplies, type Heard } from "./replies.ts";
+import { transportFor } from "./transports/index.ts";
+import { openTcp } from "./transports/tcp.ts";
+import type { Transport } from "./transports/transport.ts";
+
+/** What goes on, as far as it is needed here. */
+export interface Resumable {
+  /** Octets of the server's log that have come, and of ours that it has, and that were said. */
+  readonly positions: { readonly sent: number; readonly acknowledged: number; readonly received: number };
+  /** In milliseconds; undefined before the first measurement. */
+  readonly roundTripMs: number | undefined;
+  /** The ticket is the next one from now on; resolves when it is kept as safely as it can be. */
+  store(ticket: Ticket): Promise<void> | void;
+  /** The connection is the session's from now on. */
+  resumed(socket: Socket, rest: Uint8Array, attached: Attached): void;
+  /** There is no way to go on. */
+  failed(code: number, reason: string): void;
+}
+
+/** Where the session was reached last. */
+export interface Reached {
+  readonly host: string;
+  readonly port: number;
+}
+
+/** Time between two dials while it was lost only now; while it may take long; and at last. */
+const PACES = [
+  { untilMs: 60_000, everyMs: 40 },
+  { untilMs: 300_000, everyMs: 250 },
+  { untilMs: Number.POSITIVE_INFINITY, everyMs: 2_000 },
+] as const;
+/** A dial is given up after so long without a connection: before TCP would try again by itself; or after so many round trips. */
+const DIAL_MS = 950;
+const DIAL_ROUND_TRIPS = 4;
+/** A transport of which that is not known gets its time, one dial after the other. */
+const SLOW_DIAL_MS = 10_000;
+/** Every so many dials the name is asked for again: the server may have moved. */
+const DIALS_BY_NAME = 25;
+/** TLS and the answer to ATTACH have to come in so many round trips, and in so long at least. */
+const ANSWER_MS = 2_000;
+const ANSWER_ROUND_TRIPS = 10;
+
+/** Looks for another connection until it has one, is told that it is of no use, or is stopped. */
+export class Resumption {
+  readonly #address: Address;
+  readonly #options: ConnectOptions;
+  readonly #reached: Reached | undefined;
+  readonly #session: Resumable;
+  readonly #ticket: Ticket;
+  readonly #stopped = new AbortController();
+  readonly #began = performance.now();
+  readonly #dials = new Set<AbortController>();
+  #timer: NodeJS.Timeout | undefined;
+  #count = 0;
+  /** A connection that is there: TLS and ATTACH take their turn on one at a time. */
+  #answering = false;
+  /** What went wrong last, for messages. */
+  trouble = "no connection yet";
+
+  /**
+   * @param options as the session was opened with; nobody is asked anything
+   * @param reached where it was reached over TCP; by the transport that was chosen, if left out
+   */
+  constructor(
+    session: Resumable,
+    ticket: Ticket,
+    { address, options, reached }: { address: Address; options: ConnectOptions; reached: Reached | undefined },
+  ) {
+    this.#session = session;
+    this.#ticket = ticket;
+    this.#address = address;
+    const { signal: _, ask: __, ...quiet } = options;
+    this.#options = quiet;
+    this.#reached = reached;
+    this.#next(0);
+  }
+
+  /** A connection is there, and is being attached. */
+  get answering(): boolean {
+    return this.#answering;
+  }
+
+  /** No more of it: the session goes on otherwise, or is over. */
+  stop(): void {
+    clearTimeout(this.#timer);
+    this.#stopped.abort();
+    for (const dialling of this.#dials) dialling.abort();
+  }
+
+  #next(ms: number): void {
+    if (this.#stopped.signal.aborted) return;
+    clearTimeout(this.#timer);
+    this.#timer = setTimeout(() => this.#dial(), ms);
+    this.#timer.unref();
+  }
+
+  #dial(): void {
+    const { everyMs } = PACES.find(({ untilMs }) => performance.now() - this.#began < untilMs) ?? PACES[2];
+    if (this.#answering) return this.#next(everyMs);
+    const isDirect = this.#reached !== undefined && this.#count++ % DIALS_BY_NAME !== DIALS_BY_NAME - 1;
+    if (isDirect) {
+      this.#attempt(true).catch(() => {});
+      this.#next(everyMs);
+    } else {
+      const slow = this.#attempt(false).catch(() => {});
+      if (this.#reached === undefined) void slow.then(() => this.#next(everyMs));
+      else this.#next(everyMs);
+    }
+  }
+
+  async #attempt(isDirect: boolean): Promise<void> {
+    const dialling = new AbortController();
+    this.#dials.add(dialling);
+    const roundTripMs = this.#session.roundTripMs ?? 0;
+    const timer = setTimeout(
+      () => dialling.abort(),
+      isDirect ? Math.max(DIAL_MS, DIAL_ROUND_TRIPS * roundTripMs) : SLOW_DIAL_MS,
+    );
+    let isOurs = false;
+    /** The first that gets through has the way to itself, for as long as an answer may take. */
+    const through = (): boolean => {
+      clearTimeout(timer);
+      if (this.#answering || this.#stopped.signal.aborted) return false;
+      this.#answering = true;
+      isOurs = true;
+      return true;
+    };
+    const late = (): NodeJS.Timeout =>
+      setTimeout(() => dialling.abort(), Math.max(ANSWER_MS, ANSWER_ROUND_TRIPS * roundTripMs));
+    let answer: NodeJS.Timeout | undefined;
+    try {
+      const transport = await this.#transport(isDirect);
+      const dialled = await dial(this.#address, {
+        ...this.#options,
+        signal: dialling.signal,
+        transport: {
+          name: transport.name,
+          open: async (address, signal) => {
+            const socket = await transport.open(address, signal);
+            if (!through()) {
+              socket.destroy();
+              throw new FivedError("ABORTED", "Cannot use this connection: another is being attached");
+            }
+            answer = late();
+            return socket;
+          },
+        },
+      });
+      await this.#attach(dialled, dialling.signal);
+    } catch (error) {
+      this.trouble = error instanceof Error ? error.message : String(error);
+    } finally {
+      clearTimeout(timer);
+      clearTimeout(answer);
+      this.#dials.delete(dialling);
+      if (isOurs) this.#answering = false;
+    }
+  }
+
+  async #transport(isDirect: boolean): Promise<Transport> {
+    const to = this.#reached;
+    if (isDirect && to !== undefined) return { name: "tcp", open: (_, signal) => openTcp(to, signal) };
+    return await transportFor(this.#address, this.#options.transport);
+  }
+
+  /** Says HOST and ATTACH, and hears the answer: resolves when the session has the connection, or can do without it. */
+  async #attach({ socket, vouched, binding }: Dialled, signal: AbortSignal): Promise<void> {
+    const ticket = this.#ticket;
+    if (binding === undefined) throw new FivedError("TLS_FAILED", "Cannot attach without TLS");
+    const { sid, generation } = ticket;
+    const { received } = this.#session.positions;
+    const claim = { sid, generation, mode: "replace", received, nonce: randomBytes(NONCE_BYTES) } as const;
+    const host = vouched ? hostLine(this.#address) : undefined;
+    const lines: Asked[] = host === undefined ? [] : [{ text: `HOST ${host}`, mayBeUnknown: true }];
+    let attached: Attached | undefined;
+    const hear = (line: string): Heard => {
+      const said = parseAttached(line);
+      if (said === undefined) return { type: "refused", error: refusal(this.#address, line) };
+      const { proof, ...rest } = said;
+      // Before it is believed: whoever stands in between could have us forget what the server does not have.
+      if (!timingSafeEqual(proof, serverProof(storedForm(ticket), claim, rest, binding)))
+        return { type: "refused", error: unproved(this.#address) };
+      attached = rest;
+      return { type: "accepted" };
+    };
+    const channel = new BareChannel(socket);
+    if (socket.isPaused()) socket.resume();
+    const abort = (): void => void socket.destroy();
+    signal.addEventListener("abort", abort, { once: true });
+    try {
+      const text = attachLine({ ...claim, proof: proveAttach(ticket, claim, binding) });
+      socket.write(Buffer.concat([...lines.map((line) => encodeLine(line.text)), encodeLine(text)]));
+      const rest = await new Promise<Uint8Array>((resolve, reject) => {
+        expectReplies(
+          channel,
+          [...lines, { text: "ATTACH", hear }],
+          (answer) => answer.type === "refused" && reject(answer.error),
+          (behind) => resolve(behind),
+        );
+      });
+      channel.release();
+      signal.removeEventListener("abort", abort); // its time was for the answer
+      if (attached === undefined || this.#stopped.signal.aborted)
+        throw new FivedError("ABORTED", "Cannot attach: it is over");
+      await this.#goOn(socket, rest, attached);
+    } catch (error) {
+      socket.destroy();
+      if (isFinal(error) && !this.#stopped.signal.aborted) {
+        this.stop();
+        this.#session.failed(Code.UNAVAILABLE, error.message);
+      }
+      throw error;
+    } finally {
+      signal.removeEventListener("abort", abort);
+    }
+  }
+
+  async #goOn(socket: Socket, rest: Uint8Array, attached: Attached): Promise<void> {
+    const { sent, acknowledged, received } = this.#session.positions;
+    const isSane = acknowledged <= attached.received && attached.received <= sent && attached.base <= received;
+    if (!isSane) {
+      // One of the two has lost its memory: going on would lose or double octets (abuse case D16).
+      this.stop();
+      this.#session.failed(Code.SEQ, "the server and this end do not remember the same session");
+      throw new FivedError("PROTOCOL_ERROR", "Cannot attach: the counts do not fit");
+    }
+    const { sid } = this.#ticket;
+    await this.#session.store({ sid, generation: attached.generation, secret: attached.secret });
+    if (this.#stopped.signal.aborted || socket.destroyed)
+      throw new FivedError("SESSION_LOST", "Cannot attach: it was lost again");
+    this.stop();
+    this.#session.resumed(socket, rest, attached);
+  }
+}
+
+/** Where a connection led to, if that was TCP that we made ourselves. */
+export function reachedBy(socket: Socket, options: ConnectOptions): Reached | undefined {
+  const isOurs = options.transport === undefined || options.transport === "tcp";
+  const { remoteAddress: host, remotePort: port } = socket;
+  return isOurs && host !== undefined && port !== undefined ? { host, port } : undefined;
+}
+
+/** What the server says that is no `+ ATTACHED`. */
+function refusal(address: Address, line: string): FivedError {
+  const reply = parseReply(line);
+  const said = reply.type === "refused" ? `${reply.code ?? ""} ${reply.text}`.trim() : "something else";
+  const status = reply.type === "refused" ? reply.code : undefined;
+  const message = `Cannot go on with the session at ${printAddress(address)}: the server says "${said}"`;
+  return new FivedError("SESSION_LOST", message, status === undefined ? {} : { status });
+}
+
+function unproved(address: Address): FivedError {
+  const why = "the server does not prove that it has the session";
+  return new FivedError("PROTOCOL_ERROR", `Cannot go on with the session at ${printAddress(address)}: ${why}`);
+}
+
+/** No other try will do better: the session is over, or not ours. */
+function isFinal(error: unknown): error is FivedError {
+  return error instanceof FivedError && error.code === "SESSION_LOST" && (error.status === 403 || error.status === 410);
+}
