@@ -16,7 +16,7 @@ import {
   storedForm,
   type Ticket,
 } from "../../src/identity/index.ts";
-import { Code } from "../../src/wire/index.ts";
+import { Code, type SequencedContent, type UnsequencedFrame } from "../../src/wire/index.ts";
 import { eventually } from "../support/deadline.ts";
 import { backEnd, Victim } from "../support/victim.ts";
 import { data, Enemy, EnemySession, open } from "./enemy.ts";
@@ -194,11 +194,19 @@ test("H: who may go on with a session", async (t) => {
       session.enemy.socket.destroy();
       await session.attaches();
       await session.echoes("and the day before");
+      const detached = () => victim.log().filter(({ msg }) => msg === "session detached");
+      const before = detached().length;
       session.enemy.socket.destroy();
-      await eventually(
-        async () => assert.equal(await session.refused(session.ticket), "- 410 that session is over"),
-        "its end",
-      );
+      await eventually(async () => assert.ok(detached().length > before), "a line of the log");
+      const id = detached().at(-1)?.["session"];
+      await eventually(async () => {
+        const ends = victim.log().filter((line) => line["session"] === id && line["msg"] === "session ended");
+        assert.deepEqual(
+          ends.map(({ reason }) => reason),
+          ["nobody attached to it in time"],
+        );
+      }, "its end");
+      assert.equal(await session.refused(session.ticket), "- 410 that session is over");
       assert.equal(
         await session.refused({ ...session.ticket, secret: randomBytes(32) }),
         REFUSED,
@@ -309,7 +317,7 @@ test("H: bounds of detached sessions", async (t) => {
 });
 
 /** A session of alice's with a ticket, and an echo on stream 1. */
-class Detachable extends Object implements AsyncDisposable {
+class Detachable implements AsyncDisposable {
   readonly victim: Victim;
   readonly session: EnemySession;
   ticket: Ticket;
@@ -317,7 +325,6 @@ class Detachable extends Object implements AsyncDisposable {
   offset = 0;
 
   constructor(victim: Victim, session: EnemySession, ticket: Ticket) {
-    super();
     this.victim = victim;
     this.session = session;
     this.ticket = ticket;
@@ -343,15 +350,15 @@ class Detachable extends Object implements AsyncDisposable {
     return this.session.texts;
   }
 
-  framed(...contents: Parameters<EnemySession["framed"]>): Buffer {
+  framed(...contents: readonly SequencedContent[]): Buffer {
     return this.session.framed(...contents);
   }
 
-  say(...contents: Parameters<EnemySession["say"]>): void {
+  say(...contents: readonly SequencedContent[]): void {
     this.session.say(...contents);
   }
 
-  tell(frame: Parameters<EnemySession["tell"]>[0]): void {
+  tell(frame: UnsequencedFrame): void {
     this.session.tell(frame);
   }
 

@@ -60,8 +60,8 @@ function begin(socket: TLSSocket, sessions: SessionPump[], serve: (channel: Chan
     data(octets) {
       lines.push(octets.slice());
       for (let line = lines.next(); line?.type === "line"; line = lines.next()) {
-        if (line.text !== "MULTIPLEX") channel.write(encodeLine("+ SUCCESS"));
-        else return carry();
+        if (line.text === "MULTIPLEX") return carry();
+        channel.write(encodeLine(line.text.startsWith("DETACHABLE") ? "- 507 not here" : "+ SUCCESS"));
       }
     },
   };

@@ -32,6 +32,9 @@ export interface Heard {
 /** What the server says to a line: lines, CRLF is added to each; `undefined` says nothing; `"close"` hangs up. */
 export type Script = (line: string, on: Heard) => readonly string[] | "close" | undefined;
 
+/** Takes whoever comes, and keeps no session. */
+export const WELCOME: Script = (line) => (/^(MULTIPLEX|DETACHABLE.*)$/.test(line) ? undefined : ["+ SUCCESS"]);
+
 /** A server by script. */
 export interface Scripted {
   readonly address: string;

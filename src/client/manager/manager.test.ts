@@ -11,7 +11,7 @@ import { serveSetUp } from "../../../test/conformance/set-up.ts";
 import { effort, seed } from "../../../test/sim/seed.ts";
 import { eventually, within } from "../../../test/support/deadline.ts";
 import { portOf } from "../../../test/support/lab.ts";
-import { type Script, scripted } from "../../../test/support/scripted-server.ts";
+import { scripted, WELCOME } from "../../../test/support/scripted-server.ts";
 import type { FivedError } from "../../io/index.ts";
 import { Code, encodeLine } from "../../wire/index.ts";
 import type { ClientChoices } from "../choices.ts";
@@ -65,9 +65,6 @@ async function running(t: TestContext, options: Partial<ManagerOptions> = {}): P
     },
   };
 }
-
-/** Takes whoever comes. */
-const WELCOME: Script = (line) => (line === "MULTIPLEX" ? undefined : ["+ SUCCESS"]);
 
 const nobody: Asked = { tries: 1, log() {} };
 

@@ -7,7 +7,7 @@ import { text } from "node:stream/consumers";
 import test, { type TestContext } from "node:test";
 import { createWebSocketStream, WebSocketServer } from "ws";
 import { portOf } from "../../../test/support/lab.ts";
-import { type Script, type Scripted, scripted } from "../../../test/support/scripted-server.ts";
+import { type Scripted, scripted, WELCOME } from "../../../test/support/scripted-server.ts";
 import { FivedError } from "../../io/index.ts";
 import { parseAddress } from "../address.ts";
 import { connect } from "../connect.ts";
@@ -16,8 +16,6 @@ import { tcp } from "./tcp.ts";
 import type { Transport } from "./transport.ts";
 import { unix } from "./unix.ts";
 
-/** Takes whoever comes. */
-const WELCOME: Script = (line) => (line === "MULTIPLEX" ? undefined : ["+ SUCCESS"]);
 const forever = new AbortController().signal;
 
 /** A session over that transport, in TLS with the server whose key is pinned, and a stream that gives back what it gets. */
