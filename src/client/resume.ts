@@ -119,8 +119,7 @@ export class Resumption {
   #next(ms: number): void {
     if (this.#stopped.signal.aborted) return;
     clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => this.#dial(), ms);
-    this.#timer.unref();
+    this.#timer = setTimeout(() => this.#dial(), ms); // keeps the process alive, as the connection did that it looks for
   }
 
   #dial(): void {

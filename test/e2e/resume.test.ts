@@ -1,0 +1,121 @@
+/**
+ * Sessions that outlive their connections, with real processes: nothing is lost or doubled, whatever happens in between.
+ * @module
+ */
+import assert from "node:assert/strict";
+import { randomBytes } from "node:crypto";
+import fs from "node:fs/promises";
+import test from "node:test";
+import { setTimeout as pause } from "node:timers/promises";
+import { connect } from "../../src/client/index.ts";
+import { Random, seed } from "../sim/seed.ts";
+import { hashOfFile, writeBulk } from "../support/bulk.ts";
+import { eventually, within } from "../support/deadline.ts";
+import { client } from "../support/fived.ts";
+import { Relay } from "../support/relay.ts";
+import { backEnd, Victim } from "../support/victim.ts";
+
+const MEGABYTES = 64;
+const CUTS = 1_000;
+/** Octets between two cuts, both ways together: on average so many that the cuts are spread over the transfer. */
+const BETWEEN_BYTES = 220_000;
+/** So many times one end is not told, and has to find out. */
+const UNTOLD = 4;
+/** What a client may hold more of than it did after a fifth of the cuts. */
+const RSS_KIB_MORE_MAX = 32 * 1_024;
+
+test("D27 connections are cut 1,000 times under 64 MB each way", async (t) => {
+  const echo = await backEnd(t, (socket) => socket.pipe(socket));
+  const victim = await Victim.start(t, {
+    services: { echo: { to: echo } },
+    sessions: { detach: { anonymous: 4, attaches: 1_000_000 } },
+    limits: { unauthenticated: { spareLoopback: true } },
+  });
+  await victim.survives(t, "every octet once, both ways, and neither end grows", async () => {
+    const random = new Random(seed);
+    const relay = await Relay.to(t, victim.at);
+    const [said, heard] = [victim.lab.path("said"), victim.lab.path("heard")];
+    const hash = await writeBulk(said, MEGABYTES);
+    const command = client("connect", `127.0.0.1:${relay.port}`, "echo");
+    const shell = 'said=$1; heard=$2; shift 2; exec "$@" <"$said" >"$heard"';
+    let cuts = 0;
+    let next = random.between(0, BETWEEN_BYTES);
+    let early = Promise.resolve(0);
+    relay.passed = () => {
+      if (relay.relayed < next || cuts >= CUTS) return;
+      next = relay.relayed + random.between(0, BETWEEN_BYTES);
+      cuts++;
+      if (cuts % (CUTS / UNTOLD) !== 0) relay.cut();
+      else relay.forget(random.pick(["client", "server"]));
+      if (cuts === CUTS / 5) early = residentKib(program.pid);
+      if (cuts === CUTS) late = residentKib(program.pid);
+    };
+    let late = Promise.resolve(0);
+    const program = victim.lab.start(["sh", "-c", shell, "sh", said, heard, ...command]);
+    assert.equal(await within(program.ended, "the end of the transfer", { ms: 60_000 }), 0, program.complained);
+    assert.equal(cuts, CUTS, `${relay.relayed} octets went through`);
+    assert.equal((await fs.stat(heard)).size, MEGABYTES * 1_000_000);
+    assert.equal(await hashOfFile(heard), hash);
+    const more = (await late) - (await early);
+    assert.ok(more < RSS_KIB_MORE_MAX, `the client has grown by ${more} KiB`);
+    t.diagnostic(`${relay.accepted} connections; the client grew by ${more} KiB between the first cuts and the last`);
+  });
+});
+
+async function residentKib(pid: number): Promise<number> {
+  const [, kib] = /VmRSS:\s+(\d+) kB/.exec(await fs.readFile(`/proc/${pid}/status`, "utf8")) ?? [];
+  return Number(kib);
+}
+
+const MEBIBYTE = 1024 * 1024;
+/** Three times what it takes the server to give up a connection: see the configuration. */
+const STOPPED_MS = 2_700;
+
+test("S05 processes that are stopped for longer than it takes to be dead, and whose session can be attached to", async (t) => {
+  const echo = await backEnd(t, (socket) => socket.pipe(socket));
+  const victim = await Victim.start(t, {
+    services: { echo: { to: echo } },
+    sessions: { detach: { anonymous: 4 } },
+    limits: { keepalive: { interval: "300ms", misses: 2 }, unauthenticated: { spareLoopback: true } },
+  });
+
+  await victim.survives(t, "a client is parked, and goes on when it can: not an octet is lost", async () => {
+    const [said, heard] = [victim.lab.path("said"), victim.lab.path("heard")];
+    const hash = await writeBulk(said, 8);
+    const relay = await Relay.to(t, victim.at);
+    const command = client("connect", `127.0.0.1:${relay.port}`, "echo");
+    const program = victim.lab.start(["sh", "-c", 'heard=$1; shift; exec "$@" >"$heard"', "sh", heard, ...command]);
+    const octets = await fs.readFile(said);
+    program.says(octets.subarray(0, MEBIBYTE));
+    await eventually(async () => assert.ok((await fs.stat(heard)).size > 0), "the first octets");
+    program.signal("SIGSTOP");
+    const parked = () => victim.log().some(({ msg }) => msg === "session detached");
+    await eventually(async () => assert.ok(parked()), "the server to give the connection up");
+    program.says(octets.subarray(MEBIBYTE));
+    program.hangsUp();
+    program.signal("SIGCONT");
+    assert.equal(await within(program.ended, "the end of the transfer", { ms: 20_000 }), 0, program.complained);
+    assert.equal(await hashOfFile(heard), hash);
+    assert.ok(relay.accepted >= 2, "over another connection");
+  });
+
+  await victim.survives(t, "a server is asked again until it can answer, and gives up nobody", async () => {
+    await using session = await connect(`127.0.0.1:${victim.at.port}`, {
+      knownHosts: victim.lab.path("known_hosts"),
+      strictHostKeyChecking: "accept-new",
+    });
+    const stream = session.open("echo");
+    const said = randomBytes(8 * MEBIBYTE);
+    const heard: Buffer[] = [];
+    const over = new Promise<void>((resolve, reject) => stream.once("end", resolve).once("error", reject));
+    stream.on("data", (octets: Buffer) => heard.push(octets));
+    stream.write(said.subarray(0, MEBIBYTE));
+    await eventually(async () => assert.ok(heard.length > 0), "the first octets");
+    stream.end(said.subarray(MEBIBYTE));
+    victim.program.signal("SIGSTOP");
+    await pause(STOPPED_MS); // nothing happens in a process that is stopped: only time passes
+    victim.program.signal("SIGCONT");
+    await within(over, "everything to come through");
+    assert.ok(Buffer.concat(heard).equals(said));
+  });
+});
