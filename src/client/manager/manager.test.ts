@@ -15,10 +15,10 @@ import { scripted, WELCOME } from "../../../test/support/scripted-server.ts";
 import type { FivedError } from "../../io/index.ts";
 import { Code, encodeLine } from "../../wire/index.ts";
 import type { ClientChoices } from "../choices.ts";
+import type { Computer } from "../watch.ts";
 import { type Asked, ManagerClient } from "./client.ts";
 import { type ManagerOptions, type ManagerStatus, startManager } from "./manager.ts";
 import { HELLO } from "./messages.ts";
-import type { Computer } from "../watch.ts";
 
 /** A manager with a person's files, and programs of his. */
 interface Running {
