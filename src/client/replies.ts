@@ -70,9 +70,9 @@ export function expectReplies(
       else inner.end();
     },
     drained: () => inner.drained(),
-    closed(code) {
+    closed(code, why) {
       if (!over) settle({ type: "refused", error: silence(left[0], code) });
-      inner.closed(code);
+      inner.closed(code, why);
     },
   };
   channel.receiver = filter;

@@ -65,6 +65,8 @@ const DIAL_ROUND_TRIPS = 4;
 const SLOW_DIAL_MS = 10_000;
 /** Every so many dials the name is asked for again: the server may have moved. */
 const DIALS_BY_NAME = 25;
+/** Where the computer answers that nobody listens, for so long, the server has ended: it would be back by now, and without its sessions. */
+const DESERTED_MS = 10_000;
 /** TLS and the answer to ATTACH have to come in so many round trips, and in so long at least. */
 const ANSWER_MS = 2_000;
 const ANSWER_ROUND_TRIPS = 10;
@@ -83,6 +85,8 @@ export class Resumption {
   #count = 0;
   /** A connection that is there: TLS and ATTACH take their turn on one at a time. */
   #answering = false;
+  /** Since when every connection was refused. */
+  #refusedSince: number | undefined;
   /** What went wrong last, for messages. */
   trouble = "no connection yet";
 
@@ -177,11 +181,22 @@ export class Resumption {
       await this.#attach(dialled, dialling.signal);
     } catch (error) {
       this.trouble = error instanceof Error ? error.message : String(error);
+      if (isDirect && !dialling.signal.aborted) this.#failed(isRefused(error));
     } finally {
       clearTimeout(timer);
       clearTimeout(answer);
       this.#dials.delete(dialling);
       if (isOurs) this.#answering = false;
+    }
+  }
+
+  /** A connection did not come about, and nobody called it off. */
+  #failed(isRefused: boolean): void {
+    if (!isRefused) this.#refusedSince = undefined;
+    else if (this.#refusedSince === undefined) this.#refusedSince = performance.now();
+    else if (performance.now() - this.#refusedSince >= DESERTED_MS) {
+      this.stop();
+      this.#session.failed(Code.UNAVAILABLE, `the server has ended: ${this.trouble}`);
     }
   }
 
@@ -280,6 +295,12 @@ function refusal(address: Address, line: string): FivedError {
 function unproved(address: Address): FivedError {
   const why = "the server does not prove that it has the session";
   return new FivedError("PROTOCOL_ERROR", `Cannot go on with the session at ${printAddress(address)}: ${why}`);
+}
+
+function isRefused(error: unknown): boolean {
+  for (let cause = error; cause instanceof Error; cause = cause.cause)
+    if ("code" in cause && cause.code === "ECONNREFUSED") return true;
+  return false;
 }
 
 /** No other try will do better: the session is over, or not ours. */

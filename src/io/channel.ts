@@ -19,8 +19,8 @@ export interface Splice {
   readonly traffic?: Traffic;
   /** Tears both down at once; a TCP peer sees a reset. */
   destroy(): void;
-  /** Told before that happens why the peer has cut the stream, of PROTOCOL §6.5. */
-  cut?(code: number): void;
+  /** Told before that happens why the peer has cut the stream, of PROTOCOL §6.5; see {@link Receiver.closed}. */
+  cut?(code: number, why?: string): void;
 }
 
 /** Octets of one conversation, seen from the server: from the caller, and to him. */
@@ -37,8 +37,11 @@ export interface Receiver {
   end(): void;
   /** More may be written, after {@link Channel.write} gave false. */
   drained(): void;
-  /** Nothing comes or goes any more. `code` is that of PROTOCOL §6.5; NO_ERROR when all went well. */
-  closed(code: number): void;
+  /**
+   * Nothing comes or goes any more. `code` is that of PROTOCOL §6.5; NO_ERROR when all went well.
+   * @param why for people, where there is more to say than the code: the whole session is over, for instance
+   */
+  closed(code: number, why?: string): void;
 }
 
 /** The bytes of one conversation. */

@@ -47,7 +47,7 @@ export class ChannelDuplex extends Duplex {
       data: (bytes) => this.#take(bytes),
       end: () => void this.push(null),
       drained: () => this.#goOn(),
-      closed: (code) => this.#closed(code),
+      closed: (code, why) => this.#closed(code, why),
     };
     if (first !== undefined && first.length > 0) this.#take(first);
     const early = this.#early;
@@ -70,11 +70,11 @@ export class ChannelDuplex extends Duplex {
     go?.(error);
   }
 
-  #closed(code: number): void {
+  #closed(code: number, why: string | undefined): void {
     this.#over = true;
     if (code !== Code.NO_ERROR) {
       const reason = codeName(code);
-      const message = `Cannot go on with the stream: it was reset with ${reason}`;
+      const message = `Cannot go on with the stream: ${why ?? `it was reset with ${reason}`}`;
       this.destroy(new FivedError("STREAM_RESET", message, { reason }));
       return;
     }

@@ -314,7 +314,7 @@ export class SessionPump implements Participant {
     clearTimeout(this.#timer);
     for (const connection of [...this.#connections.values()]) connection.close(code, reason);
     const lost = code === Code.NO_ERROR ? Code.UNAVAILABLE : code;
-    for (const stream of [...this.#streams.values()]) stream.over(lost);
+    for (const stream of [...this.#streams.values()]) stream.over(lost, reason);
     this.#owner.ended(code, reason, byPeer);
   }
 

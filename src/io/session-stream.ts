@@ -132,11 +132,11 @@ export class SessionStream implements Channel {
   }
 
   /** Both directions are over: the receiver is told once, and says when what is behind it is gone ({@link Channel.forget}). */
-  over(code: number): void {
+  over(code: number, why?: string): void {
     if (this.#over) return;
     this.#over = true;
     this.#rest = undefined;
-    this.receiver.closed(code);
+    this.receiver.closed(code, why);
     if (this.#forgotten) this.forget();
   }
 }
@@ -198,12 +198,12 @@ class Joint implements Receiver, Reader {
     if (!this.#to.input.writableEnded) this.#to.input.end(); // twice is no fault, but Node would make an error of it, which is dear
   }
 
-  closed(code: number): void {
+  closed(code: number, why?: string): void {
     this.#over = true;
     this.#releaseSlab();
     if (code !== Code.NO_ERROR) {
       this.#outlet.drop();
-      this.#to.cut?.(code);
+      this.#to.cut?.(code, why);
       return this.#to.destroy();
     }
     this.end(); // if the peer has not ended, nobody listens to it any more

@@ -116,7 +116,7 @@ export class ManagerClient implements AsyncDisposable {
       heard: (event) => {
         if (event.event === "ready") duplex.emit("connect");
         else if (event.event === "ended") stream.ended();
-        else if (event.event === "over") this.#ended(id, () => stream.over(event.code));
+        else if (event.event === "over") this.#ended(id, () => stream.over(event.code, event.why));
       },
       failed: (error) => duplex.destroy(error),
     });
@@ -387,10 +387,10 @@ class ManagedStream {
   }
 
   /** The manager says how it was over. */
-  over(code: CodeName): void {
+  over(code: CodeName, why: string | undefined): void {
     this.#code = code;
     if (code === "NO_ERROR") this.#settle();
-    else this.#receiver.closed(Code[code]);
+    else this.#receiver.closed(Code[code], why);
   }
 
   /** The manager says that the service has ended its direction in peace. */

@@ -507,13 +507,13 @@ async function open(
   const socket = await program.connectionOf(task.id);
   const over = new Promise<void>((resolve) => socket.once("close", () => resolve()));
   socket.once("finish", () => task.tell({ event: "ended" }));
-  let cut: number = Code.NO_ERROR;
+  let cut: { readonly code: number; readonly why?: string | undefined } = { code: Code.NO_ERROR };
   let refused: unknown;
   const to: Splice = {
     ...spliceOf(socket),
     destroy: () => socket.destroy(),
-    cut: (code) => {
-      cut = code;
+    cut: (code, why) => {
+      cut = { code, why };
     },
   };
   const leave = (): void => void socket.destroy();
@@ -538,7 +538,7 @@ async function open(
     throw error;
   }
   if (refused !== undefined) throw refused;
-  task.tell(overEvent(cut));
+  task.tell(overEvent(cut.code, cut.why));
 }
 
 async function forward(

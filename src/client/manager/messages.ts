@@ -81,14 +81,14 @@ export type Event =
   /** The service has ended its direction, and all of it is on its way. */
   | { readonly event: "ended" }
   /** The stream is over, in peace or cut with a code. */
-  | { readonly event: "over"; readonly code: CodeName }
+  | { readonly event: "over"; readonly code: CodeName; readonly why?: string }
   | { readonly event: "names"; readonly names: readonly string[] }
   | { readonly event: "done"; readonly result: unknown }
   | { readonly event: "error"; readonly error: SentError };
 
-/** The code of an end, as an event tells it. */
-export function overEvent(code: number): Event {
-  return { event: "over", code: codeName(code) };
+/** The code of an end, as an event tells it; and why, if there is more to say. */
+export function overEvent(code: number, why?: string): Event {
+  return { event: "over", code: codeName(code), ...(why === undefined ? {} : { why }) };
 }
 
 /** Reads a line of a program; undefined for what is none. */
