@@ -31,6 +31,7 @@ const PACKAGES = {
   "ssh-add": "openssh-client",
   "ssh-agent": "openssh-client",
   "ssh-keygen": "openssh-client",
+  spin: "spin",
   sshd: "openssh-server",
   unshare: "util-linux",
   useradd: "passwd",
