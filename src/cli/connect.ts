@@ -3,14 +3,11 @@
  * passes as it is, each direction ends by itself, and a slow reader on one end slows the writer on the other.
  * @module
  */
-import { once } from "node:events";
-import type { Duplex } from "node:stream";
 import { Command } from "commander";
-import { FivedError } from "../io/index.ts";
 import { type ClientFlags, choicesOf, connectOptions, peopleHere, withClientFlags } from "./client-flags.ts";
 import { ourManager } from "./manager.ts";
 import { isWatched, showProgress } from "./progress.ts";
-import { standardOutput } from "./standard-output.ts";
+import { joinStandardStreams } from "./standard-streams.ts";
 import type { Verb } from "./verb.ts";
 
 /** The verb `connect`. */
@@ -19,12 +16,14 @@ export const connect: Verb = (ended) =>
     .description("connect standard input and output to a service")
     .argument("<address>", "session server: [user@]host[:port], or with the service behind it: host/service")
     .argument("[service]", "name of the service")
+    .option("-t, --terminal", "hand every key to the service as it is typed; ~. at the start of a line ends it")
     .option("--progress", "show how far a transfer is, between pipes too")
     .action(async (address: string, service: string | undefined, flags: Flags, command: Command) => {
       ended(await run(address, service, flags, command));
     });
 
 interface Flags extends ClientFlags {
+  readonly terminal?: boolean;
   readonly progress?: boolean;
 }
 
@@ -42,35 +41,6 @@ async function run(text: string, name: string | undefined, flags: Flags, command
   if (flags.verbose === true)
     stream.once("connect", () => process.stderr.write(`fived: connected to ${address}/${service}\n`));
   if (flags.progress === true || isWatched()) showProgress(stream);
-  await join(stream);
+  await joinStandardStreams(stream, { terminal: flags.terminal === true });
   return 0;
-}
-
-/** Joins the stream with standard input and output until nothing more can come or go; rejects with what broke the stream. */
-async function join(stream: Duplex): Promise<void> {
-  const output = standardOutput();
-  let outputGone = false;
-  output.on("error", () => {
-    // Whoever read our output has left (`fived connect … | head`). That is their right and no failure, but nobody needs the rest.
-    outputGone = true;
-    stream.destroy();
-  });
-  stream.once("end", () => {
-    // A person at a terminal has nothing more to say to a service that has ended.
-    if (process.stdin.isTTY) stream.end();
-  });
-  process.stdin.once("error", () => stream.end());
-  process.stdin.pipe(stream);
-  stream.pipe(output);
-  try {
-    await once(stream, "close");
-    if (!stream.readableEnded && !outputGone) {
-      throw stream.errored ?? new FivedError("SESSION_LOST", "Lost the stream before the service had ended it");
-    }
-  } catch (error) {
-    if (!outputGone) throw error;
-  } finally {
-    process.stdin.destroy();
-    if (!outputGone && !output.writableFinished) await once(output.end(), "finish").catch(() => {});
-  }
 }

@@ -4,10 +4,12 @@
  */
 import fs from "node:fs";
 import { Command } from "commander";
+import { attach } from "./attach.ts";
 import { check } from "./check.ts";
 import { completion } from "./completion.ts";
 import { connect } from "./connect.ts";
 import { demo } from "./demo.ts";
+import { detach } from "./detach.ts";
 import { forward } from "./forward.ts";
 import { invite } from "./invite.ts";
 import { join } from "./join.ts";
@@ -24,7 +26,7 @@ import type { Verb } from "./verb.ts";
 const VERBS: readonly Verb[] = [
   ...[demo, serve, check, user, invite, keys, pamHelper],
   ...[list, connect, forward, proxy, join, login, logout],
-  ...[up, down, status],
+  ...[up, down, status, detach, attach],
   completion,
 ];
 

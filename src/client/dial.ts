@@ -5,6 +5,7 @@
  */
 import { Socket } from "node:net";
 import type { TLSSocket } from "node:tls";
+import { fingerprintOf } from "../io/index.ts";
 import { type Address, parseAddress } from "./address.ts";
 import type { AuthOptions } from "./auth/options.ts";
 import { knownHosts } from "./known-hosts.ts";
@@ -60,13 +61,16 @@ export interface Dialled {
   readonly vouched: boolean;
   /** The exporter of the connection (PROTOCOL §2.2), which every proof on it contains; undefined without TLS. */
   readonly binding: Uint8Array | undefined;
+  /** `SHA256:…` of its key; undefined without TLS. */
+  readonly fingerprint: string | undefined;
 }
 
 /** Connects; rejects with RESOLVE_FAILED, CONNECT_FAILED, TLS_FAILED, TIMEOUT, ABORTED or what trust decides. */
 export async function dial(address: Address, options: ConnectOptions): Promise<Dialled> {
   const tls = options.tls ?? "required";
   if (tls === "off") {
-    return { socket: await dialPlain(address, options), grounds: undefined, vouched: false, binding: undefined };
+    const socket = await dialPlain(address, options);
+    return { socket, grounds: undefined, vouched: false, binding: undefined, fingerprint: undefined };
   }
   const transport = await transportFor(address, options.transport);
   const secured = await (tls === "in-band" ? secureInBand : secure)((limit) => transport.open(address, limit), {
@@ -77,8 +81,9 @@ export async function dial(address: Address, options: ConnectOptions): Promise<D
     ...patienceOf(options),
   });
   for (const warning of secured.warnings) options.log?.(warning);
-  const { socket, grounds } = secured;
-  return { socket, grounds, vouched: grounds !== "off", binding: bindingOf(socket) };
+  const { socket, grounds, hostKey } = secured;
+  const fingerprint = fingerprintOf(hostKey);
+  return { socket, grounds, vouched: grounds !== "off", binding: bindingOf(socket), fingerprint };
 }
 
 /** RFC 9266 `tls-exporter`. */

@@ -11,6 +11,13 @@ export type { AuthOptions, ClientMechanism } from "./auth/options.ts";
 export type { AuthClaim, Signer } from "./auth/signer.ts";
 export { type ClientChoices, optionsOf, type People } from "./choices.ts";
 export { connect } from "./connect.ts";
+export {
+  type DetachedSession,
+  type DetachedStream,
+  detachedStreams,
+  parseDetached,
+  printDetached,
+} from "./detached.ts";
 export type { ConnectOptions } from "./dial.ts";
 export { type Bind, type Forward, type ForwardOptions, forward } from "./forward.ts";
 export { FivedAgent, type FivedAgentOptions, fivedConnector } from "./http-agent.ts";
@@ -21,6 +28,6 @@ export { type Manager, type ManagerStatus, startManager } from "./manager/manage
 export { managerSocket } from "./manager/place.ts";
 export { personalChoices, personalLogins } from "./personal.ts";
 export { SessionPool } from "./pool.ts";
-export type { OpenOptions, ServiceOpener, Session } from "./session.ts";
+export { type AttachedSession, attachSession, type OpenOptions, type ServiceOpener, type Session } from "./session.ts";
 export type { Transport } from "./transports/transport.ts";
 export type { HostKeyChecking } from "./trust.ts";

@@ -3,12 +3,14 @@
  * @module
  */
 import type { Duplex } from "node:stream";
+import { setTimeout as pause } from "node:timers/promises";
 import { parseDetachable, type Ticket } from "../identity/index.ts";
 import { BareChannel, type Channel, ChannelDuplex, FivedError, SessionPump, type Splice } from "../io/index.ts";
 import { SESSION_LIMITS } from "../session/index.ts";
 import { Code, type CodeName, codeName, encodeLine, isServiceName, parseReply } from "../wire/index.ts";
-import { type Address, hostLine, printAddress } from "./address.ts";
+import { type Address, hostLine, parseAddress, printAddress } from "./address.ts";
 import { authOf, type SignedIn, signIn } from "./auth/authenticate.ts";
+import type { DetachedSession } from "./detached.ts";
 import { type ConnectOptions, dial } from "./dial.ts";
 import { type Answer, type Asked, expectReplies, refusal } from "./replies.ts";
 import { type Reached, type Resumable, Resumption, reachedBy } from "./resume.ts";
@@ -66,6 +68,11 @@ export interface ServiceOpener extends Session {
   readonly heard: Promise<void>;
   /** It has. */
   readonly isHeard: boolean;
+  /**
+   * Takes the session from this process, so that another can go on with it: its streams end here with SUPERSEDED, behind all that has come for them.
+   * Rejects with DETACH_IMPOSSIBLE where that is not to be had, and it goes on here.
+   */
+  detach(): Promise<DetachedSession>;
 }
 
 /** A session, for people to look at. */
@@ -94,6 +101,33 @@ export async function openSession(
       : await signIn(address, options, auth);
   if (start === false) return new BareSession(address, options);
   return new MultiplexedSession(address, start, options, lifetime === "ends-when-idle");
+}
+
+/** A session that another process has left, and its streams that are open, by their numbers. */
+export interface AttachedSession {
+  readonly session: ServiceOpener;
+  readonly streams: ReadonlyMap<number, Duplex>;
+}
+
+/**
+ * Goes on with a session that another process has left. Rejects with SESSION_LOST where the server does not know it any more, or takes nobody for its
+ * user; and as {@link dial} does.
+ */
+export async function attachSession(detached: DetachedSession, options: ConnectOptions): Promise<AttachedSession> {
+  const { fingerprint, state } = detached;
+  const address = parseAddress(detached.address);
+  // A try, so that what is wrong with the way or with trust is told; the second one is the session's.
+  const first = await dial(address, { ...options, expectedKey: fingerprint });
+  first.socket.destroy();
+  const session = new MultiplexedSession(address, detached, { ...options, expectedKey: fingerprint }, false);
+  const streams = new Map(state.streams.map(({ id }) => [id, session.adopt(id)]));
+  try {
+    await session.attached;
+  } catch (error) {
+    for (const stream of streams.values()) stream.on("error", () => {}).destroy();
+    throw error;
+  }
+  return { session, streams };
 }
 
 /** A connection, and what is to be said in front of MULTIPLEX. */
@@ -128,14 +162,26 @@ const SUSPECT_MS = 1_000;
 const SUSPECT_ROUND_TRIPS = 4;
 /** Silence is a reason to ask for so long: after that the session is idle, and is asked as often as any. */
 const CURIOUS_MS = 10_000;
+/** A session that another process has left has to be attached to in so long: the way was there a moment ago. */
+const ATTACH_MS = 20_000;
+/** What is to be detached has so long to come to rest; then a program or a service is not taking what is its own. */
+const REST_MS = 10_000;
+/** Between two looks whether it has. */
+const REST_LOOK_MS = 5;
 
 class MultiplexedSession implements ServiceOpener {
   readonly closed: Promise<void>;
   readonly identity: Promise<string | undefined>;
   readonly heard: Promise<void>;
   readonly binding: Uint8Array | undefined;
+  /** Resolves when it has had a connection. */
+  readonly attached: Promise<void>;
   readonly #address: Address;
   readonly #pump: SessionPump;
+  readonly #fingerprint: string | undefined;
+  readonly #isAttached: () => void;
+  /** Questions on streams that wait for their answer: what comes next is no data yet. */
+  #unanswered = 0;
   #isHeard = false;
   #closing = false;
   readonly #endsWhenIdle: boolean;
@@ -153,19 +199,31 @@ class MultiplexedSession implements ServiceOpener {
   /** While the server has not begun the session: what its streams do when it refuses. */
   #pending: ((error: FivedError) => void)[] | undefined = [];
 
-  constructor(address: Address, start: Start, options: ConnectOptions, endsWhenIdle: boolean) {
+  /** @param begin a connection on which it begins, or what another process has left */
+  constructor(address: Address, begin: Start | DetachedSession, options: ConnectOptions, endsWhenIdle: boolean) {
+    const dialled = "dialled" in begin ? begin.dialled : undefined;
     this.#endsWhenIdle = endsWhenIdle;
     this.#address = address;
     this.#options = options;
-    this.#reached = reachedBy(start.dialled.socket, options);
-    this.binding = start.dialled.binding;
+    this.#reached = dialled === undefined ? undefined : reachedBy(dialled.socket, options);
+    this.#fingerprint = "dialled" in begin ? begin.dialled.fingerprint : begin.fingerprint;
+    this.binding = dialled?.binding;
+    const attached = Promise.withResolvers<void>();
+    this.attached = attached.promise;
+    this.#isAttached = attached.resolve;
+    attached.promise.catch(() => {});
     const closed = Promise.withResolvers<void>();
     const heard = Promise.withResolvers<void>();
     this.closed = closed.promise;
     this.heard = heard.promise;
     closed.promise.catch(() => {}); // who wants to know asks; streams are told anyway
     this.#pump = new SessionPump(
-      { role: "client", retain: options.retain ?? false, limits: CLIENT_LIMITS },
+      {
+        role: "client",
+        retain: options.retain ?? "state" in begin,
+        limits: CLIENT_LIMITS,
+        ...("state" in begin ? { state: begin.state } : {}),
+      },
       {
         opened: (channel) => channel.reset(Code.REFUSED),
         ready: () => {
@@ -181,18 +239,26 @@ class MultiplexedSession implements ServiceOpener {
           this.#over();
           this.#isHeard = true;
           heard.resolve();
-          if (this.#refused !== undefined) closed.reject(this.#refused);
-          else if (code === Code.NO_ERROR) closed.resolve();
-          else closed.reject(lost(address, reason, codeName(code)));
+          const error = this.#refused ?? lost(address, reason, codeName(code));
+          attached.reject(error);
+          if (this.#refused === undefined && code === Code.NO_ERROR) closed.resolve();
+          else closed.reject(error);
         },
       },
     );
     const over = closed.promise.then(() => {
       throw lost(address, "it was closed before the server had answered");
     });
-    this.identity = Promise.race([start.identity, over]);
+    this.identity = Promise.race(["dialled" in begin ? begin.identity : undefined, over]);
     this.identity.catch(() => {});
-    this.#start(start);
+    if ("dialled" in begin) this.#start(begin);
+    else {
+      this.#isHeard = true;
+      heard.resolve();
+      this.#pending = undefined;
+      this.#ticket = { current: begin.ticket, ttlMs: ATTACH_MS };
+      this.#detached("it was detached");
+    }
   }
 
   /** What is ahead, MULTIPLEX and the first frames travel in one flight; the answers are read when they come. */
@@ -294,6 +360,7 @@ class MultiplexedSession implements ServiceOpener {
         this.#pump.supersede();
         this.#superseding = false;
         this.#reached = reachedBy(socket, this.#options) ?? this.#reached;
+        this.#isAttached();
         this.#pump.attach(socket, rest, { received, limit, stored: generation });
         const ms = Math.round(performance.now() - began);
         this.#options.log?.(
@@ -304,6 +371,54 @@ class MultiplexedSession implements ServiceOpener {
     };
     const where = { address: this.#address, options: this.#options, reached: this.#reached };
     this.#resumption = new Resumption(resumable, ticket.current, where);
+  }
+
+  async detach(): Promise<DetachedSession> {
+    const cannot = `Cannot detach the session at ${printAddress(this.#address)}`;
+    const ticket = this.#ticket;
+    if (ticket === undefined || this.#fingerprint === undefined)
+      throw new FivedError("DETACH_IMPOSSIBLE", `${cannot}: the server keeps no session without a connection for you`);
+    this.#pump.freeze();
+    const rests = (): boolean => this.#pump.said && this.#unanswered === 0;
+    if (!(await within(rests)) || this.#pump.session.ended !== undefined) {
+      this.#pump.thaw();
+      throw new FivedError(
+        "DETACH_IMPOSSIBLE",
+        `${cannot}: a service has not taken or not answered what was said to it`,
+      );
+    }
+    // From here on the server keeps it: what it still says comes again, where the session goes on.
+    this.#stopResuming();
+    this.#superseding = true;
+    this.#pump.supersede();
+    if (!(await within(() => this.#pump.session.state !== undefined))) {
+      this.#superseding = false;
+      this.#pump.thaw();
+      this.#detached("it could not be detached");
+      throw new FivedError("DETACH_IMPOSSIBLE", `${cannot}: a program here has not taken what has come for it`);
+    }
+    const { state } = this.#pump.session;
+    const { current, ttlMs } = this.#ticket ?? ticket;
+    if (state === undefined) throw new FivedError("SESSION_LOST", `${cannot}: it is over`);
+    this.#pump.end(Code.SUPERSEDED, "the session was detached, and can be attached to elsewhere");
+    return {
+      address: printAddress(this.#address),
+      fingerprint: this.#fingerprint,
+      ticket: current,
+      expires: Date.now() + ttlMs,
+      state,
+    };
+  }
+
+  /** A stream that another process has opened, as a Duplex. */
+  adopt(id: number): Duplex {
+    const duplex = new ChannelDuplex(0); // it may be detached again, and what nobody has read must not be gone then
+    const channel = this.#pump.stream(id);
+    if (channel === undefined) throw new RangeError(`Cannot go on with stream ${id}: it is not open`);
+    const { state } = this.#pump.session;
+    duplex.attach(channel);
+    if (state?.streams.find((stream) => stream.id === id)?.finished === true) channel.ended();
+    return duplex;
   }
 
   #stopResuming(): void {
@@ -327,7 +442,7 @@ class MultiplexedSession implements ServiceOpener {
   }
 
   get openable(): boolean {
-    return !this.#closing && !this.isSilent && this.#pump.session.openable;
+    return !this.#closing && !this.#pump.frozen && !this.isSilent && this.#pump.session.openable;
   }
 
   get isSilent(): boolean {
@@ -349,11 +464,19 @@ class MultiplexedSession implements ServiceOpener {
     const channel = this.#channel(service, host, via);
     duplex.attach(channel);
     this.#pending?.push((error) => duplex.destroy(error));
-    expectReplies(channel, asked(service, host, via), (answer) => {
+    this.#expect(channel, asked(service, host, via), (answer) => {
       if (answer.type === "refused") duplex.destroy(answer.error);
       else duplex.emit("connect");
     });
     abortWith(duplex, signal);
+  }
+
+  #expect(channel: Channel, lines: readonly Asked[], answered: (answer: Answer) => void): void {
+    this.#unanswered++;
+    expectReplies(channel, lines, (answer) => {
+      this.#unanswered--;
+      answered(answer);
+    });
   }
 
   get isHeard(): boolean {
@@ -363,7 +486,7 @@ class MultiplexedSession implements ServiceOpener {
   join(service: string, to: Splice, answered: (error: FivedError | undefined) => void, host?: string): void {
     const channel = this.#channel(service, host);
     channel.splice(to, NOTHING);
-    expectReplies(channel, asked(service, host), (answer) =>
+    this.#expect(channel, asked(service, host), (answer) =>
       answered(answer.type === "refused" ? (this.#refused ?? answer.error) : undefined),
     );
   }
@@ -391,7 +514,12 @@ class MultiplexedSession implements ServiceOpener {
       expectReplies(channel, [{ text: "VIA" }], (answer) => {
         if (answer.type === "refused") duplex.destroy(answer.error);
       });
-    return readList(duplex);
+    this.#unanswered++;
+    try {
+      return await readList(duplex);
+    } finally {
+      this.#unanswered--;
+    }
   }
 
   async close(): Promise<void> {
@@ -410,6 +538,8 @@ class MultiplexedSession implements ServiceOpener {
   }
 
   #channel(service: string, host: string | undefined, via?: string): Channel {
+    if (this.#pump.frozen)
+      throw new FivedError("SESSION_LOST", `Cannot open "${service}": the session is being detached`);
     checkName(service);
     const lines = [...(via === undefined ? [] : [via]), ...(host === undefined ? [] : [`HOST ${host}`]), service];
     const [first = "", ...more] = lines;
@@ -486,6 +616,13 @@ class BareSession implements ServiceOpener {
 
   probe(): void {}
 
+  async detach(): Promise<DetachedSession> {
+    throw new FivedError(
+      "DETACH_IMPOSSIBLE",
+      `Cannot detach ${printAddress(this.#address)}: without TLS there is no session`,
+    );
+  }
+
   readonly status: SessionStatus = {
     streams: 0,
     queuedBytes: 0,
@@ -521,6 +658,13 @@ class BareSession implements ServiceOpener {
   async [Symbol.asyncDispose](): Promise<void> {
     this.#close();
   }
+}
+
+/** Looks until that is so, or time is over. */
+async function within(isSo: () => boolean): Promise<boolean> {
+  for (const until = performance.now() + REST_MS; performance.now() < until; await pause(REST_LOOK_MS))
+    if (isSo()) return true;
+  return isSo();
 }
 
 const NOTHING = new Uint8Array(0);

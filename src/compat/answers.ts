@@ -24,6 +24,7 @@ const BUSY: Answer = { socks: 1, http: 503 };
 export const BY_CODE: Readonly<Partial<Record<ErrorCode, Answer>>> = {
   ADDRESS_BAD: { socks: 8, http: 400 },
   INVITE_BAD: { socks: 1, http: 400 },
+  TOKEN_BAD: { socks: 1, http: 400 },
   RESOLVE_FAILED: UNREACHABLE,
   CONNECT_FAILED: REFUSED,
   HOST_KEY_UNKNOWN: UNTRUSTED,

@@ -29,8 +29,9 @@ export class ChannelDuplex extends Duplex {
   bytesRead = 0;
   bytesWritten = 0;
 
-  constructor() {
-    super({ allowHalfOpen: true, readableHighWaterMark: UNREAD_BYTES });
+  /** @param unreadBytes that may lie here unread and yet count as taken; 0 where only what was read is */
+  constructor(unreadBytes = UNREAD_BYTES) {
+    super({ allowHalfOpen: true, readableHighWaterMark: unreadBytes });
   }
 
   /**
@@ -75,12 +76,20 @@ export class ChannelDuplex extends Duplex {
     if (code !== Code.NO_ERROR) {
       const reason = codeName(code);
       const message = `Cannot go on with the stream: ${why ?? `it was reset with ${reason}`}`;
-      this.destroy(new FivedError("STREAM_RESET", message, { reason }));
+      const error = new FivedError("STREAM_RESET", message, { reason });
+      if (code === Code.SUPERSEDED) this.#destroyWhenRead(error);
+      else this.destroy(error);
       return;
     }
     if (this.readableEnded) this.destroy();
     else this.once("end", () => this.destroy());
     this.#goOn();
+  }
+
+  /** The stream goes on elsewhere, from the octet behind the last that came: those that came are for whoever reads here. */
+  #destroyWhenRead(error: Error): void {
+    if (this.readableLength === 0 || this.destroyed) this.destroy(error);
+    else setImmediate(() => this.#destroyWhenRead(error));
   }
 
   override _read(): void {

@@ -70,6 +70,7 @@ export class SessionPump implements Participant {
   readonly #listedFor = { next: false, soon: false };
   #timer: NodeJS.Timeout | undefined;
   #timerAt = Number.POSITIVE_INFINITY;
+  #frozen = false;
 
   /** @param budget of small frames, shared with the other sessions of a server */
   constructor(options: SessionOptions, owner: PumpOwner, budget?: FrameBudget) {
@@ -79,6 +80,7 @@ export class SessionPump implements Participant {
     this.#account = budget?.open(now);
     this.#owner = owner;
     this.#queueBytes = options.limits.sendQueueBytes;
+    for (const { id } of options.state?.streams ?? []) this.#streams.set(id, new SessionStream(id, this));
   }
 
   /** State and rules of the session itself. */
@@ -89,6 +91,33 @@ export class SessionPump implements Participant {
   /** Streams that are open. */
   get streams(): number {
     return this.#streams.size;
+  }
+
+  /** One of them, by its number. */
+  stream(id: number): SessionStream | undefined {
+    return this.#streams.get(id);
+  }
+
+  /** Nothing more is taken from the applications: the session is about to be written down. */
+  get frozen(): boolean {
+    return this.#frozen;
+  }
+
+  freeze(): void {
+    this.#frozen = true;
+  }
+
+  /** Applications may go on. */
+  thaw(): void {
+    this.#frozen = false;
+    for (const stream of [...this.#streams.values()]) stream.writable();
+    this.list();
+  }
+
+  /** All that was taken from the applications has been said, and confirmed. */
+  get said(): boolean {
+    for (const stream of this.#streams.values()) if (!stream.said) return false;
+    return this.#session.said;
   }
 
   /**

@@ -39,7 +39,7 @@ export class SessionStream implements Channel {
       this.#rest = Buffer.concat([this.#rest, bytes]); // a source that was told to stop may have had a little more in hand
       return false;
     }
-    const sendable = this.sendable;
+    const sendable = this.#room;
     if (this.#over || bytes.length <= sendable) this.#send(bytes, urgency);
     else {
       if (sendable > 0) this.#send(bytes.subarray(0, sendable), urgency);
@@ -110,7 +110,16 @@ export class SessionStream implements Channel {
 
   /** Octets that may be sent now; 0 asks to wait for {@link Receiver.drained}. */
   get sendable(): number {
+    return this.pump.frozen ? 0 : this.#room;
+  }
+
+  get #room(): number {
     return this.pump.session.sendable(this.id, performance.now());
+  }
+
+  /** Nothing that was written waits for credit here. */
+  get said(): boolean {
+    return this.#rest === undefined || this.#over;
   }
 
   /** The peer has half-closed; who receives later is told too. */
@@ -127,7 +136,7 @@ export class SessionStream implements Channel {
     if (this.#rest !== undefined) return;
     if (this.#ending !== undefined)
       this.#finish(this.#ending); // an end needs no credit
-    else if (drained) this.receiver.drained();
+    else if (drained && !this.pump.frozen) this.receiver.drained();
     if (this.#forgotten) this.forget();
   }
 

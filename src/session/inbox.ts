@@ -31,7 +31,7 @@ interface Held extends Early {
 
 /** Puts the peer's frames in order. */
 export class Inbox {
-  #received = 0;
+  #received: number;
   /** Frames held back, in log order, from `#first` on: taking one moves that, and the array is cut now and then. */
   #held: Held[] = [];
   #first = 0;
@@ -39,6 +39,11 @@ export class Inbox {
   #stretches = 0;
   /** DATA held back and not delivered, in log order, by stream: finding what may be delivered early takes no search. */
   readonly #waiting = new Map<number, Held[]>();
+
+  /** @param from position up to which the log has come already, to another process */
+  constructor(from = 0) {
+    this.#received = from;
+  }
 
   /** Octets of the peer's log received contiguously: the one number that acknowledges and attaches. */
   get received(): number {

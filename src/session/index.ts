@@ -5,3 +5,4 @@
 export { Bucket } from "./bucket.ts";
 export { ANONYMOUS_LIMITS, INITIAL_CREDIT_BYTES, SESSION_LIMITS, type SessionLimits } from "./limits.ts";
 export { type Input, type Output, Session, type SessionOptions } from "./session.ts";
+export type { SessionState, StreamState } from "./state.ts";

@@ -33,8 +33,11 @@ export class Log {
   #again: Entry[] = [];
   #againAt = 0;
 
-  constructor(retain: boolean) {
-    this.#retainFrom = retain ? 0 : Number.POSITIVE_INFINITY;
+  /** @param from position where it begins: another process has said what is before, and the peer has it */
+  constructor(retain: boolean, from = 0) {
+    this.#retainFrom = retain ? from : Number.POSITIVE_INFINITY;
+    this.#end = from;
+    this.#acknowledged = from;
   }
 
   /** What is said from now on is kept until it is confirmed. */

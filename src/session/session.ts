@@ -52,6 +52,7 @@ import {
 } from "./limits.ts";
 import { type Entry, Log } from "./log.ts";
 import { Schedule } from "./schedule.ts";
+import type { SessionState, StreamState } from "./state.ts";
 import { CREDIT_UNHEARD, Stream } from "./stream.ts";
 import { LogWindow } from "./window.ts";
 
@@ -97,6 +98,8 @@ export interface SessionOptions {
   /** Keep what was said until it is acknowledged, so that the session outlives a connection; without it one connection is all there is. */
   readonly retain: boolean;
   readonly limits: SessionLimits;
+  /** Where another process has stopped: it retains then, and has no connection until one is attached. */
+  readonly state?: SessionState;
 }
 
 interface Question {
@@ -160,7 +163,7 @@ const CONTROLS_SAID_MAX = 64;
 /** One end of a session. */
 export class Session {
   readonly #log: Log;
-  readonly #inbox = new Inbox();
+  readonly #inbox: Inbox;
   readonly #schedule = new Schedule();
   readonly #streams = new Map<number, Stream>();
   readonly #connections = new Map<number, Connection>();
@@ -232,7 +235,8 @@ export class Session {
   constructor(options: SessionOptions, now: number) {
     this.#limits = options.limits;
     this.#retain = options.retain;
-    this.#log = new Log(options.retain);
+    this.#log = new Log(options.retain, options.state?.sent);
+    this.#inbox = new Inbox(options.state?.received);
     this.#glitches = new Bucket(options.limits.glitches, now);
     this.#nextStream = options.role === "client" ? 1 : 2;
     this.#now = now;
@@ -242,7 +246,64 @@ export class Session {
     this.#changedAt = now;
     this.#announcedCredit = creditOf(options.limits);
     this.#sweepAt = now + this.#sweepMs;
-    this.#sendSettings();
+    if (options.state === undefined) this.#sendSettings();
+    else this.#restore(options.state);
+  }
+
+  #restore({ received, limit, nextStream, lastTaken, peer, streams, reset }: SessionState): void {
+    this.#everConnected = 1; // in another process
+    this.#acknowledged = received;
+    this.#inboxLimit = limit;
+    this.#nextStream = nextStream;
+    this.#lastTakenByPeer = lastTaken ?? Number.POSITIVE_INFINITY;
+    this.#peer = { heard: true, ...peer, log: this.#log.end };
+    for (const state of streams) {
+      const stream = this.#admit(new Stream(state.id, false, state.credit, state.window, this.#now));
+      this.#ourStreams++;
+      stream.request = state.request;
+      stream.sent = state.sent;
+      stream.received = state.received;
+      stream.consumed = state.received;
+      stream.granted = state.granted;
+      stream.ending = state.ended ? "sent" : "open";
+      stream.finished = state.finished;
+      if (state.granted - state.received <= state.window / 2) this.#creditDue.add(stream);
+    }
+    for (const [id, octets] of reset) this.#tombstones.set(id, octets);
+  }
+
+  /**
+   * The session on paper; undefined while something is still on its way: what we have said and the peer has not confirmed, what has come and
+   * the application has not taken, or what is missing in between. Streams of the peer's cannot be written down.
+   */
+  get state(): SessionState | undefined {
+    const isQuiet = this.said && !this.#inbox.gap; // credit that is due is found again from the counts
+    if (!isQuiet || this.#ended !== undefined || !this.#retain || !this.#peer.heard) return undefined;
+    const streams: StreamState[] = [];
+    for (const stream of this.#streams.values()) {
+      if (stream.over) continue;
+      const { id, request, sent, credit, received, granted, window, ending, finished } = stream;
+      if (request === undefined || !stream.drained || ending === "due" || stream.consumed < received) return undefined;
+      streams.push({ id, request, sent, credit, received, granted, window, ended: ending === "sent", finished });
+    }
+    const { payload, streams: streamsMax, credit, window } = this.#peer;
+    return {
+      sent: this.#log.end,
+      received: this.#inbox.received,
+      limit: this.#inboxLimit,
+      nextStream: this.#nextStream,
+      lastTaken: this.#lastTakenByPeer === Number.POSITIVE_INFINITY ? undefined : this.#lastTakenByPeer,
+      peer: { payload, streams: streamsMax, credit, window },
+      streams,
+      reset: [...this.#tombstones],
+    };
+  }
+
+  /** All that we have said is the peer's: only what it says may still be on its way. */
+  get said(): boolean {
+    if (this.#log.unacknowledged > 0 || this.#controlAt < this.#controls.length || !this.#schedule.empty) return false;
+    for (const stream of this.#streams.values()) if (!stream.over && !stream.drained) return false;
+    return true;
   }
 
   /** Why the session is over; undefined while it lives. */
@@ -494,6 +555,7 @@ export class Session {
     if (this.#nextStream > STREAM_MAX) this.goAway(Code.NO_ERROR, "stream numbers are used up", now);
     const stream = this.#admit(new Stream(id, false, this.#peer.credit, this.#windowForOurs, now));
     this.#ourStreams++;
+    stream.request = request;
     this.#control({ type: "open", stream: id, credit: stream.granted, request });
     return id;
   }

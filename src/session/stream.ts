@@ -72,6 +72,8 @@ export class Stream {
   emptyInARow = 0;
   /** When an octet last moved, either way. */
   movedAt: number;
+  /** The line that it was opened with, of a stream of ours. */
+  request: Uint8Array | undefined;
 
   constructor(id: number, openedByPeer: boolean, credit: number, window: number, now: number) {
     this.id = id;

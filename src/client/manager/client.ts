@@ -163,6 +163,11 @@ export class ManagerClient implements AsyncDisposable {
     return Number(await this.#ask({ do: "end", address }, SILENT));
   }
 
+  /** Takes the sessions with streams at an address from it, so that they can be attached to elsewhere: their tokens. */
+  async detach(address: string): Promise<readonly string[]> {
+    return (await this.#ask({ do: "detach", address }, SILENT)) as readonly string[];
+  }
+
   /** Ends it, and waits until it is gone. */
   async stop(): Promise<void> {
     await this.#ask({ do: "stop" }, SILENT).catch(() => {}); // gone before it has answered is gone as well
@@ -364,6 +369,7 @@ class ManagedStream {
   readonly #receiver: Receiver;
   /** How the stream was over, as the manager says. */
   #code: CodeName | undefined;
+  #why: string | undefined;
   #isEndTold = false;
   #bytes: "coming" | "ended" | "passed on" = "coming";
   #isClosed = false;
@@ -389,7 +395,8 @@ class ManagedStream {
   /** The manager says how it was over. */
   over(code: CodeName, why: string | undefined): void {
     this.#code = code;
-    if (code === "NO_ERROR") this.#settle();
+    this.#why = why;
+    if (code === "NO_ERROR" || code === "SUPERSEDED") this.#settle();
     else this.#receiver.closed(Code[code], why);
   }
 
@@ -406,5 +413,8 @@ class ManagedStream {
       this.#receiver.end();
     }
     if (this.#isClosed && isOver) this.#receiver.closed(Code.NO_ERROR);
+    // It goes on elsewhere, behind what has come here.
+    const isLast = this.#code === "SUPERSEDED" && (this.#isClosed || this.#bytes === "ended");
+    if (isLast) this.#receiver.closed(Code.SUPERSEDED, this.#why);
   }
 }

@@ -13,6 +13,7 @@
 import { FivedError } from "../../io/index.ts";
 import { type Address, printAddress } from "../address.ts";
 import { type ClientChoices, optionsOf, type People } from "../choices.ts";
+import { printDetached } from "../detached.ts";
 import { SessionPool } from "../pool.ts";
 import type { ServiceOpener } from "../session.ts";
 
@@ -21,6 +22,8 @@ const BACK_OFF_MS = 500;
 const BACK_OFF_MS_MAX = 60_000;
 /** A session that nobody has used for so long is not opened again, and is closed. */
 const WARM_MS = 60 * 60_000;
+/** For how long a server is asked to keep a session that has no connection: long enough to go home with it. */
+const KEPT_SECONDS = 900;
 
 /** Failures of the way, after which another try may do better. All others are told to whoever asks next. */
 const PASSING: ReadonlySet<string> = new Set(["RESOLVE_FAILED", "CONNECT_FAILED", "TIMEOUT", "SESSION_LOST"]);
@@ -67,7 +70,7 @@ export class Held implements AsyncDisposable {
     this.address = address;
     this.#choices = choices;
     this.#log = log;
-    const options = optionsOf(choices, nobody(log));
+    const options = { ...optionsOf(choices, nobody(log)), detachable: KEPT_SECONDS };
     this.#pool = new SessionPool(address, options, (error) => this.#lost(error), "ends-when-closed");
   }
 
@@ -86,7 +89,8 @@ export class Held implements AsyncDisposable {
     for (;;) {
       const others = this.#pool.isOpening;
       try {
-        await this.#pool.use((session) => act(this.#met(session)), optionsOf(choices, people));
+        const options = { ...optionsOf(choices, people), detachable: KEPT_SECONDS };
+        await this.#pool.use((session) => act(this.#met(session)), options);
         this.#usedAt = performance.now();
         return;
       } catch (error) {
@@ -96,6 +100,14 @@ export class Held implements AsyncDisposable {
         throw error;
       }
     }
+  }
+
+  /** Takes the sessions that have streams from here; rejects with DETACH_IMPOSSIBLE. */
+  async detach(): Promise<readonly string[]> {
+    const tokens: string[] = [];
+    for (const session of this.#pool.sessions)
+      if (session.status.streams > 0) tokens.push(printDetached(await session.detach()));
+    return tokens;
   }
 
   /** Who the server says we are; undefined for nobody. Rejects as connecting does. */

@@ -172,6 +172,20 @@ class Daemon implements Manager {
     return ended;
   }
 
+  /** Takes the sessions with streams at an address from here: their tokens. Rejects with DETACH_IMPOSSIBLE. */
+  async detach(text: string): Promise<readonly string[]> {
+    const wanted = pinless(text);
+    const tokens: string[] = [];
+    for (const held of this.#held.values())
+      if (printAddress(held.address) === wanted) tokens.push(...(await held.detach()));
+    if (tokens.length === 0)
+      throw new FivedError(
+        "DETACH_IMPOSSIBLE",
+        `Cannot detach ${text}: nothing is open there by way of the session manager`,
+      );
+    return tokens;
+  }
+
   stop(): void {
     this.#stop();
   }
@@ -480,6 +494,8 @@ async function perform(daemon: Daemon, program: Program, task: Task, request: Re
       return task.tell({ event: "done", result: daemon.status });
     case "end":
       return task.tell({ event: "done", result: await daemon.end(request.address) });
+    case "detach":
+      return task.tell({ event: "done", result: await daemon.detach(request.address) });
     case "stop":
       task.tell({ event: "done", result: null });
       return daemon.stop();

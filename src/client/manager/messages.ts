@@ -46,6 +46,7 @@ export type Request =
     }
   | { readonly do: "status" }
   | { readonly do: "end"; readonly address: string }
+  | { readonly do: "detach"; readonly address: string }
   | { readonly do: "stop" };
 
 /** A line of a program. */
@@ -152,7 +153,7 @@ function requestIn(said: Readonly<Record<string, unknown>>): Request | undefined
   const { address, service, host } = said;
   if (said["do"] === "status" || said["do"] === "stop") return { do: said["do"] };
   if (!isText(address)) return undefined;
-  if (said["do"] === "end") return { do: "end", address };
+  if (said["do"] === "end" || said["do"] === "detach") return { do: said["do"], address };
   const choices = choicesIn(said["choices"]);
   if (choices === undefined) return undefined;
   switch (said["do"]) {

@@ -1,0 +1,44 @@
+/**
+ * A session on paper: what one process hands to another, so that it goes on there (paper section 3.1.7). Of what was said nothing is left to be
+ * said again: a session is written down when the peer has confirmed all of it, and when the application has taken all that has come.
+ * @module
+ */
+
+/** One stream of ours. All numbers are octets, counted from the stream's beginning. */
+export interface StreamState {
+  readonly id: number;
+  /** The line it was opened with. */
+  readonly request: Uint8Array;
+  readonly sent: number;
+  /** Up to where the peer lets us send. */
+  readonly credit: number;
+  readonly received: number;
+  /** Up to where we let the peer send, and how much of that we keep outstanding. */
+  readonly granted: number;
+  readonly window: number;
+  /** Our end is finished; the peer's is. */
+  readonly ended: boolean;
+  readonly finished: boolean;
+}
+
+/** One end of a session without a connection. */
+export interface SessionState {
+  /** Octets of our log, all of which the peer has; and of the peer's. */
+  readonly sent: number;
+  readonly received: number;
+  /** Up to where we let the peer speak. */
+  readonly limit: number;
+  readonly nextStream: number;
+  /** Highest stream that the peer still takes up after its GOAWAY; undefined where it goes nowhere. */
+  readonly lastTaken: number | undefined;
+  /** What the peer has told of itself. */
+  readonly peer: {
+    readonly payload: number;
+    readonly streams: number;
+    readonly credit: number;
+    readonly window: number;
+  };
+  readonly streams: readonly StreamState[];
+  /** Streams that were reset, and the octets that may still come on them. */
+  readonly reset: readonly (readonly [id: number, octets: number])[];
+}
