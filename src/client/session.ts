@@ -194,6 +194,8 @@ class MultiplexedSession implements ServiceOpener {
   #late: NodeJS.Timeout | undefined;
   #unwatch: (() => void) | undefined;
   #superseding = false;
+  /** Since when it has no connection; undefined while it has one. */
+  #lostAt: number | undefined;
   /** Why the server did not begin the session, which says more than that it is over. */
   #refused: FivedError | undefined;
   /** While the server has not begun the session: what its streams do when it refuses. */
@@ -315,6 +317,7 @@ class MultiplexedSession implements ServiceOpener {
     this.#options.log?.(
       `lost the connection to ${printAddress(this.#address)} (${reason}): trying to go on over another`,
     );
+    this.#lostAt ??= performance.now();
     this.#late ??= setTimeout(
       () =>
         this.#pump.end(Code.UNAVAILABLE, `it could not be attached in time: ${this.#resumption?.trouble ?? reason}`),
@@ -356,6 +359,7 @@ class MultiplexedSession implements ServiceOpener {
         this.#stopResuming();
         clearTimeout(this.#late);
         this.#late = undefined;
+        this.#lostAt = undefined;
         this.#superseding = true;
         this.#pump.supersede();
         this.#superseding = false;
@@ -446,7 +450,9 @@ class MultiplexedSession implements ServiceOpener {
   }
 
   get isSilent(): boolean {
-    return this.#pump.unansweredMs >= DOUBT_MS;
+    // What is said to one that has just lost its connection waits for the next one.
+    const ms = this.#lostAt === undefined ? this.#pump.unansweredMs : performance.now() - this.#lostAt;
+    return ms >= DOUBT_MS;
   }
 
   probe(): void {

@@ -4,7 +4,13 @@
  * @module
  */
 import assert from "node:assert/strict";
-import { type Output, SESSION_LIMITS, Session, type SessionLimits } from "../../src/session/index.ts";
+import {
+  type Output,
+  SESSION_LIMITS,
+  Session,
+  type SessionLimits,
+  type SessionState,
+} from "../../src/session/index.ts";
 import { assertNever, HEADER_BYTES } from "../../src/wire/index.ts";
 import { Application, type Plan, type Port } from "./application.ts";
 import { Clock } from "./clock.ts";
@@ -41,7 +47,10 @@ export interface WorldOptions {
 
 /** One end: a session and the pump that drives it. */
 export class End implements Port {
-  readonly session: Session;
+  session: Session;
+  /** Nothing is taken from the application. */
+  frozen = false;
+  readonly #limits: SessionLimits;
   readonly application: Application;
   readonly clock: Clock;
   /** What became of the session's outputs that are no bytes, in order. */
@@ -59,13 +68,33 @@ export class End implements Port {
 
   constructor(role: "client" | "server", clock: Clock, random: Random, options: WorldOptions) {
     const limits = { ...SESSION_LIMITS, ...options[role] };
+    this.#limits = limits;
     this.session = new Session({ role, retain: options.retain ?? true, limits }, clock.now);
     this.clock = clock;
     this.#random = random;
     this.application = new Application(this);
   }
 
+  /** Another process goes on with the session from what is on paper; what has no place there must not be missed. */
+  restart(state: SessionState): void {
+    const onPaper: SessionState = structuredClone(state);
+    this.session = new Session({ role: "client", retain: true, limits: this.#limits, state: onPaper }, this.clock.now);
+    this.#wakeAt = Number.POSITIVE_INFINITY;
+    this.frozen = false;
+    for (const id of this.application.conversations.keys()) this.application.writable(id);
+    this.work();
+  }
+
   // ---- the world
+
+  attached(id: number, out: Direction, queueBytes: number, peer: Session): void {
+    this.#out.set(id, out);
+    this.#readers.set(id, new Reading(this.#random));
+    const { received } = peer.positions;
+    this.session.handle({ type: "attached", connection: id, received, limit: peer.offer() }, this.clock.now);
+    this.session.handle({ type: "room", connection: id, bytes: queueBytes }, this.clock.now);
+    this.work();
+  }
 
   connected(id: number, out: Direction, queueBytes: number): void {
     this.#out.set(id, out);
@@ -199,7 +228,7 @@ export class End implements Port {
   }
 
   sendable(stream: number): number {
-    return this.session.sendable(stream, this.clock.now);
+    return this.frozen ? 0 : this.session.sendable(stream, this.clock.now);
   }
 
   send(stream: number, payload: Uint8Array): void {
@@ -316,7 +345,9 @@ export class World {
     this.links.push(made);
     // The server has it first: the client's ATTACH is answered before either end sends frames.
     server.connected(id, made.down, link.queueBytes);
-    client.connected(id, made.up, link.queueBytes);
+    if (client.session.connections === 0 && this.links.length > 1)
+      client.attached(id, made.up, link.queueBytes, server.session);
+    else client.connected(id, made.up, link.queueBytes);
     return made;
   }
 
@@ -333,6 +364,17 @@ export class World {
       if (ms === 0) end.lost(link.id);
       else if (ms < Number.POSITIVE_INFINITY) this.clock.after(ms, () => end.lost(link.id));
     }
+  }
+
+  /** The client's process writes the session down, as soon as it can be, and leaves; another goes on with it. */
+  handOver(loss: Loss = {}): void {
+    const { client } = this;
+    client.frozen = true;
+    this.clock.run(this.clock.now + 60_000, () => client.session.state !== undefined);
+    for (const link of this.links) if (link.alive) this.cut(link, loss);
+    const { state } = client.session;
+    assert.ok(state !== undefined, "it does not come to rest");
+    client.restart(state);
   }
 
   /** Cuts a connection behind so many octets of one direction. */

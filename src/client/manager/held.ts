@@ -34,7 +34,7 @@ export interface HeldStatus {
   readonly user: string | undefined;
   /** Who the server says we are. */
   readonly identity: string | undefined;
-  readonly state: "idle" | "connecting" | "ready" | "silent" | "waiting";
+  readonly state: "idle" | "connecting" | "ready" | "attaching" | "silent" | "waiting";
   readonly sessions: number;
   readonly connections: number;
   readonly streams: number;
@@ -136,7 +136,8 @@ export class Held implements AsyncDisposable {
   }
 
   get #state(): HeldStatus["state"] {
-    if (this.#pool.sessions.some((session) => !session.isSilent)) return "ready";
+    if (this.#pool.sessions.some(({ isSilent, status }) => !isSilent && status.connections > 0)) return "ready";
+    if (this.#pool.sessions.some(({ status }) => status.connections === 0)) return "attaching";
     if (this.#pool.sessions.length > 0) return "silent";
     if (this.#pool.isOpening) return "connecting";
     return this.#waiting === undefined ? "idle" : "waiting";
@@ -165,8 +166,8 @@ export class Held implements AsyncDisposable {
       else if (!isOfUse) void session[Symbol.asyncDispose]();
     }
     // What the next program would have to wait for is done now.
-    if (this.#state === "silent" && isOfUse && this.#waiting === undefined && !this.#pool.isOpening)
-      void this.#reopen();
+    const isNoUse = sessions.length > 0 && sessions.every((session) => session.isSilent);
+    if (isNoUse && isOfUse && this.#waiting === undefined && !this.#pool.isOpening) void this.#reopen();
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
