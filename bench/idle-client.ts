@@ -7,6 +7,7 @@
  * ```
  *   node bench/idle-client.ts PORT
  *   sessions 500              open as many sessions
+ *   detached NAME 500         open as many sessions with a ticket and one stream to a service, and lose their connections
  *   streams NAME 1000         open as many streams to a service, in the one session made for streams
  *   closeStreams              end them and wait until the server has ended them too
  *   closeSessions             end every session, that of the streams included
@@ -52,6 +53,8 @@ class Session {
   readonly #socket: TLSSocket;
   #unread: Buffer = Buffer.alloc(0);
   #greeted = false;
+  /** Lines that answer what was asked for before MULTIPLEX. */
+  #answersAhead = 0;
   /** Octets of our log said, and of the peer's log heard. */
   #said = 0;
   #heard = 0;
@@ -73,7 +76,7 @@ class Session {
   }
 
   /** TLS, then the line and the first frame in one flight. */
-  static async connect(port: number): Promise<Session> {
+  static async connect(port: number, isDetachable = false): Promise<Session> {
     // The certificate is one the server made for itself a moment ago; nothing here is worth knowing it.
     const socket = connect({
       host: "127.0.0.1",
@@ -85,7 +88,8 @@ class Session {
     await once(socket, "secureConnect");
     socket.setNoDelay();
     const session = new Session(socket);
-    socket.write("MULTIPLEX\r\n");
+    session.#answersAhead = isDetachable ? 1 : 0;
+    socket.write(`${isDetachable ? "DETACHABLE\r\n" : ""}MULTIPLEX\r\n`);
     const settings = Buffer.alloc(8);
     settings.writeUInt16BE(SETTING_STREAMS_MAX, 0);
     settings.writeUInt32BE(100, 4);
@@ -132,6 +136,13 @@ class Session {
     if (!this.#socket.destroyed) await once(this.#socket, "close");
   }
 
+  /** Leaves without a word, as when the network is gone. */
+  lose(): void {
+    clearTimeout(this.#ackTimer);
+    this.#socket.removeAllListeners("close");
+    this.#socket.destroy();
+  }
+
   async #until(done: () => boolean): Promise<void> {
     while (!done()) {
       if (this.#failure !== undefined) throw this.#failure;
@@ -175,6 +186,7 @@ class Session {
       return false;
     }
     this.#unread = this.#unread.subarray(end + 2);
+    if (this.#answersAhead-- > 0) return this.#readGreeting();
     this.#greeted = true;
     return true;
   }
@@ -266,6 +278,16 @@ async function obey(order: string, argument: string | undefined, countText: stri
     case "streams":
       carrier ??= await Session.connect(port);
       await carrier.openStreams(argument ?? "", Number(countText));
+      return;
+    case "detached":
+      for (let left = Number(countText); left > 0; left -= HANDSHAKES_AT_ONCE) {
+        const batch = Array.from({ length: Math.min(left, HANDSHAKES_AT_ONCE) }, async () => {
+          const session = await Session.connect(port, true);
+          await session.openStreams(argument ?? "", 1);
+          session.lose();
+        });
+        await Promise.all(batch);
+      }
       return;
     case "closeStreams":
       await carrier?.closeStreams();

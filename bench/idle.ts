@@ -12,7 +12,7 @@ import { type BackEnds, type Load, untilQuiet } from "./measure.ts";
 import { memoryOf, type Started } from "./processes.ts";
 
 /** What is held open and counted. */
-export type Held = "sessions" | "module streams" | "tcp streams";
+export type Held = "sessions" | "detached sessions" | "module streams" | "tcp streams";
 
 /** Memory of the server, in bytes. */
 export type IdleSample =
@@ -79,6 +79,7 @@ class Scene implements AsyncDisposable {
         echo: { to: `tcp://127.0.0.1:${backEnds.echo}`, allow: ["anyone"] },
       },
       env: {},
+      more: { sessions: { detach: { keep: "1h", anonymous: 1_000_000, total: 1_000_000 } } },
       signal,
       nodeArgs: ["--expose-gc", "--import", join(import.meta.dirname, "collect.ts")],
     });
@@ -97,6 +98,12 @@ class Scene implements AsyncDisposable {
 
   async closeSessions(): Promise<void> {
     await this.#all((client) => client.order("closeSessions"));
+  }
+
+  /** Has sessions opened that each have a stream, and lose their connections. */
+  async openDetached(service: string, count: number): Promise<void> {
+    const share = Math.ceil(count / this.#clients.length);
+    await this.#all((client) => client.order(`detached ${service} ${share}`));
   }
 
   /** Has the streams opened, all in one session. */
@@ -145,10 +152,11 @@ export async function idle(ground: IdleGround, counts: IdleCounts): Promise<read
  * What each of `count` costs when as many are open already: what the process takes once (code, caches, V8's young generation) is then not
  * charged to them. Each count has a server of its own, as memory that a process has freed mostly stays its own and would be had for nothing.
  */
-async function held(ground: IdleGround, holds: Held, count: number): Promise<IdleSample> {
-  await using scene = await Scene.set(ground, holds === "sessions" ? Math.ceil((2 * count) / SESSIONS_A_CLIENT) : 1);
+export async function held(ground: IdleGround, holds: Held, count: number): Promise<IdleSample> {
+  await using scene = await Scene.set(ground, clientsFor(holds, count));
   const open = async () => {
     if (holds === "sessions") await scene.openSessions(count);
+    else if (holds === "detached sessions") await scene.openDetached("quiet", count);
     else await scene.openStreams(holds === "tcp streams" ? "echo" : "quiet", count);
   };
   await open();
@@ -163,6 +171,11 @@ async function held(ground: IdleGround, holds: Held, count: number): Promise<Idl
     bytesEachUncollected: (after.uncollected - before.uncollected) / count,
     bytesInAll: after.uncollected,
   };
+}
+
+/** One process is enough for what has no connection. */
+function clientsFor(holds: Held, count: number): number {
+  return holds === "sessions" ? Math.ceil((2 * count) / SESSIONS_A_CLIENT) : 1;
 }
 
 async function cycles(ground: IdleGround, counts: IdleCounts): Promise<readonly IdleSample[]> {

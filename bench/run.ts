@@ -8,6 +8,7 @@ import { availableParallelism, cpus, loadavg, release, tmpdir, totalmem } from "
 import { join } from "node:path";
 import { parseArgs } from "node:util";
 import { access } from "./access.ts";
+import { detached } from "./detached.ts";
 import { type IdleSample, idle } from "./idle.ts";
 import { manager } from "./manager.ts";
 import { type BackEnds, bulk, echo, Load, type Sample, streams, type Tunnel, untilQuiet } from "./measure.ts";
@@ -23,6 +24,7 @@ const USAGE = `Usage: npm run bench -- [options]
   --size SIZE      bytes of one bulk transfer: 500MB, 2GB         (2GB)
   --quick          one round, 200MB, shorter all through: is it in order?
   --access         instead of all this: what LIST and a stream cost with 10,000 services and users, and policies
+  --detached       instead of all this: what sessions without a connection hold, and what it costs to be one that could
   --manager        instead of all this: new streams through the session manager, beside new channels of OpenSSH
   --soak MINUTES   instead of all this: load on fived, and its memory over time
   --out FOLDER     where the report goes                          (bench/results)
@@ -32,7 +34,7 @@ const KINDS = ["bulk", "streams", "echo", "memory"] as const;
 type Kind = (typeof KINDS)[number];
 
 /** What is measured instead of all this, where it is asked for. */
-const INSTEAD = { access, manager };
+const INSTEAD = { access, detached, manager };
 
 /** How long, how much, how many. */
 interface Plan {
@@ -321,6 +323,7 @@ function readPlan(args: readonly string[]): Plan | undefined {
       size: { type: "string" },
       quick: { type: "boolean", default: false },
       access: { type: "boolean", default: false },
+      detached: { type: "boolean", default: false },
       manager: { type: "boolean", default: false },
       soak: { type: "string", default: "0" },
       out: { type: "string", default: join(import.meta.dirname, "results") },
@@ -340,7 +343,7 @@ function readPlan(args: readonly string[]): Plan | undefined {
     // Not fewer in a quick run: V8 grows in steps, and a step shared by few streams looks like theirs.
     idleStreams: 2000,
     cycles: quick ? 4 : 10,
-    instead: values.access ? "access" : values.manager ? "manager" : undefined,
+    instead: values.access ? "access" : values.detached ? "detached" : values.manager ? "manager" : undefined,
     soakMinutes: Number(values.soak),
     out: values.out,
   };

@@ -7,6 +7,8 @@
  * says "ready", and from then on answers each line of standard input with one of its own, and ends with standard input:
  *
  *   late      -> how late the latest packet since the last question was delivered, in microseconds
+ *   forget PORT -> a number; packets of TCP connections with this port are lost from now on
+ *   swallow on, swallow off -> 1, 0: whether all packets are lost from now on, which nobody is told
  *   count     -> packets and drops of both directions since the beginning: "down=N dropped=N up=N dropped=N"
  *
  * The namespaces have no names: they are this process's descriptors 10 (the client's end) and 11 (the server's), to be entered by
@@ -28,6 +30,7 @@
 #include <poll.h>
 #include <sched.h>
 #include <signal.h>
+#include <netinet/in.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -69,6 +72,11 @@ struct direction {
 
 static struct direction down, up;
 static uint64_t latest;
+/* Everything is lost, and nobody is told. */
+static int swallowing;
+/* As a translator that has forgotten them: TCP connections with these ports of the client, the latest ones. */
+static unsigned short forgotten[64];
+static unsigned forgotten_count;
 static uint64_t random_state[2] = {0x9E3779B97F4A7C15u, 0xD1B54A32D192ED03u};
 
 static void fail(const char *act) {
@@ -103,7 +111,20 @@ static double delay_ns(struct direction *way, uint64_t now) {
   return fmax(least, way->mean_ns + way->sd_ns * way->jitter);
 }
 
+static int is_forgotten(const unsigned char *ip, int length) {
+  int at = (ip[0] & 15) * 4;
+  if (length < at + 4 || ip[0] >> 4 != 4 || ip[9] != IPPROTO_TCP) return 0;
+  for (unsigned i = 0; i < 64; i++)
+    for (int port = 0; port < 4; port += 2)
+      if (forgotten[i] != 0 && forgotten[i] == (ip[at + port] << 8 | ip[at + port + 1])) return 1;
+  return 0;
+}
+
 static void take(struct direction *way, const unsigned char *bytes, int length) {
+  if (swallowing || is_forgotten(bytes, length)) {
+    way->dropped++;
+    return;
+  }
   uint64_t now = now_ns();
   while (way->queued != way->tail && way->ring[way->queued & (RING - 1)].drained <= now) way->queued++;
   if (way->tail - way->queued >= way->queue_max || way->tail - way->head >= RING) {
@@ -169,6 +190,12 @@ static int answer(void) {
   if (!strncmp(line, "late", 4)) {
     printf("%.1f\n", (double)latest / 1e3);
     latest = 0;
+  } else if (!strncmp(line, "swallow", 7)) {
+    swallowing = !strncmp(line + 7, " on", 3);
+    printf("%d\n", swallowing);
+  } else if (!strncmp(line, "forget ", 7)) {
+    forgotten[forgotten_count++ % 64] = (unsigned short)atoi(line + 7);
+    printf("%u\n", forgotten_count);
   } else {
     printf("down=%llu dropped=%llu up=%llu dropped=%llu\n", (unsigned long long)down.carried,
            (unsigned long long)down.dropped, (unsigned long long)up.carried, (unsigned long long)up.dropped);

@@ -46,6 +46,10 @@ export interface Link extends AsyncDisposable {
   late(): Promise<number>;
   /** Packets carried and dropped since the beginning. */
   count(): Promise<string>;
+  /** Packets of TCP connections with this port are lost from now on, as when a translator has forgotten them. */
+  forget(port: number): Promise<void>;
+  /** From now on all packets are lost, or none by this, and nobody is told. */
+  swallow(how: "on" | "off"): Promise<void>;
 }
 
 /** What is lacking for a link; undefined when nothing. */
@@ -82,6 +86,8 @@ export async function startLink(folder: string, options: LinkOptions): Promise<L
     at: (end, command) => ["nsenter", `--net=/proc/${child.pid}/fd/${NAMESPACES[end]}`, "--", ...command],
     late: async () => Number(await ask("late")) / 1_000,
     count: () => ask("count"),
+    forget: async (port) => void (await ask(`forget ${port}`)),
+    swallow: async (how) => void (await ask(`swallow ${how}`)),
     async [Symbol.asyncDispose]() {
       child.stdin.end();
       await exited;

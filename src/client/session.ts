@@ -160,7 +160,9 @@ const IN_MEMORY_SECONDS = 180;
 /** A question that is not answered for so long, and for so many round trips, is reason to look for another connection. */
 const SUSPECT_MS = 1_000;
 const SUSPECT_ROUND_TRIPS = 4;
-/** Silence is a reason to ask for so long: after that the session is idle, and is asked as often as any. */
+/** Silence where there was none is reason to ask … */
+const SILENCE_MS = 500;
+/** … until nothing has moved for so long: then the session is idle, and is asked as often as any. */
 const CURIOUS_MS = 10_000;
 /** A session that another process has left has to be attached to in so long: the way was there a moment ago. */
 const ATTACH_MS = 20_000;
@@ -194,6 +196,8 @@ class MultiplexedSession implements ServiceOpener {
   #late: NodeJS.Timeout | undefined;
   #unwatch: (() => void) | undefined;
   #superseding = false;
+  /** What had been said and heard, and when that was last more than before. */
+  #seen = { sent: 0, received: 0, at: Number.NEGATIVE_INFINITY };
   /** Since when it has no connection; undefined while it has one. */
   #lostAt: number | undefined;
   /** Why the server did not begin the session, which says more than that it is over. */
@@ -337,7 +341,10 @@ class MultiplexedSession implements ServiceOpener {
     if (moved || unansweredMs >= doubtMs) return this.#resume();
     if (unansweredMs > 0) return;
     if (this.#resumption !== undefined && !this.#resumption.answering && session.connections > 0) this.#stopResuming(); // it came back
-    if (silenceMs > SUSPECT_MS && silenceMs < CURIOUS_MS) this.#pump.probe();
+    const { sent, received } = session.positions;
+    const now = performance.now();
+    if (sent !== this.#seen.sent || received !== this.#seen.received) this.#seen = { sent, received, at: now };
+    if (silenceMs > SILENCE_MS && now - this.#seen.at < CURIOUS_MS) this.#pump.probe();
   }
 
   #resume(): void {

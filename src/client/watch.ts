@@ -50,13 +50,13 @@ function written(computer: Computer): string {
 /** How often it is looked, while anybody wants to know: a network that has changed is noticed in that time. */
 const LOOK_MS = 50;
 /** So many looks make a beat, which everybody hears who listens. */
-const BEAT_LOOKS = 5;
+const BEAT_LOOKS = 2;
 
 const listeners = new Set<(moved: boolean) => void>();
 let looking: NodeJS.Timeout | undefined;
 
 /**
- * Calls `look` four times a second, and at once when the addresses of this computer have changed, or it has slept (`moved`), until the returned function
+ * Calls `look` ten times a second, and at once when the addresses of this computer have changed, or it has slept (`moved`), until the returned function
  * is called. All who listen share one timer, which keeps no process alive.
  */
 export function watchNetwork(look: (moved: boolean) => void): () => void {
