@@ -89,8 +89,8 @@ const TROUBLES: readonly Trouble[] = [
   },
   {
     name: "a translator forgets the connection",
-    wanted: "150 ms after 500 ms of silence and 1,000 ms without an answer",
-    limitMs: 1_650,
+    wanted: "150 ms after 500 ms of silence, 1,000 ms without an answer, and a look every 100 ms",
+    limitMs: 1_750,
     isOutage: false,
     async happens({ link, said }) {
       const own = await said("client", `ss -Htn state established dport = :${PORT}`);

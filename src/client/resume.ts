@@ -11,31 +11,20 @@
  * it has had its time; the first that gets through after an outage does so as soon as the way is back, and not when some timer says.
  * @module
  */
-import { randomBytes, timingSafeEqual } from "node:crypto";
 import type { Socket } from "node:net";
-import {
-  type Attached,
-  attachLine,
-  NONCE_BYTES,
-  parseAttached,
-  proveAttach,
-  serverProof,
-  storedForm,
-  type Ticket,
-} from "../identity/index.ts";
-import { BareChannel, FivedError } from "../io/index.ts";
-import { Code, encodeLine, parseReply } from "../wire/index.ts";
-import { type Address, hostLine, printAddress } from "./address.ts";
+import type { Attached, Ticket } from "../identity/index.ts";
+import { FivedError } from "../io/index.ts";
+import { Code } from "../wire/index.ts";
+import type { Address } from "./address.ts";
+import { attachOver, isSane, type Positions } from "./attach.ts";
 import { type ConnectOptions, type Dialled, dial } from "./dial.ts";
-import { type Asked, expectReplies, type Heard } from "./replies.ts";
 import { transportFor } from "./transports/index.ts";
 import { openTcp } from "./transports/tcp.ts";
 import type { Transport } from "./transports/transport.ts";
 
 /** What goes on, as far as it is needed here. */
 export interface Resumable {
-  /** Octets of the server's log that have come, and of ours that it has, and that were said. */
-  readonly positions: { readonly sent: number; readonly acknowledged: number; readonly received: number };
+  readonly positions: Positions;
   /** In milliseconds; undefined before the first measurement. */
   readonly roundTripMs: number | undefined;
   /** The ticket is the next one from now on; resolves when it is kept as safely as it can be. */
@@ -206,45 +195,14 @@ export class Resumption {
     return await transportFor(this.#address, this.#options.transport);
   }
 
-  /** Says HOST and ATTACH, and hears the answer: resolves when the session has the connection, or can do without it. */
-  async #attach({ socket, vouched, binding }: Dialled, signal: AbortSignal): Promise<void> {
-    const ticket = this.#ticket;
-    if (binding === undefined) throw new FivedError("TLS_FAILED", "Cannot attach without TLS");
-    const { sid, generation } = ticket;
-    const { received } = this.#session.positions;
-    const claim = { sid, generation, mode: "replace", received, nonce: randomBytes(NONCE_BYTES) } as const;
-    const host = vouched ? hostLine(this.#address) : undefined;
-    const lines: Asked[] = host === undefined ? [] : [{ text: `HOST ${host}`, mayBeUnknown: true }];
-    let attached: Attached | undefined;
-    const hear = (line: string): Heard => {
-      const said = parseAttached(line);
-      if (said === undefined) return { type: "refused", error: refusal(this.#address, line) };
-      const { proof, ...rest } = said;
-      // Before it is believed: whoever stands in between could have us forget what the server does not have.
-      if (!timingSafeEqual(proof, serverProof(storedForm(ticket), claim, rest, binding)))
-        return { type: "refused", error: unproved(this.#address) };
-      attached = rest;
-      return { type: "accepted" };
-    };
-    const channel = new BareChannel(socket);
-    if (socket.isPaused()) socket.resume();
-    const abort = (): void => void socket.destroy();
-    signal.addEventListener("abort", abort, { once: true });
+  /** Says ATTACH, and hears the answer: resolves when the session has the connection, or can do without it. */
+  async #attach(dialled: Dialled, signal: AbortSignal): Promise<void> {
+    const { socket } = dialled;
     try {
-      const text = attachLine({ ...claim, proof: proveAttach(ticket, claim, binding) });
-      socket.write(Buffer.concat([...lines.map((line) => encodeLine(line.text)), encodeLine(text)]));
-      const rest = await new Promise<Uint8Array>((resolve, reject) => {
-        expectReplies(
-          channel,
-          [...lines, { text: "ATTACH", hear }],
-          (answer) => answer.type === "refused" && reject(answer.error),
-          (behind) => resolve(behind),
-        );
-      });
-      channel.release();
-      signal.removeEventListener("abort", abort); // its time was for the answer
-      if (attached === undefined || this.#stopped.signal.aborted)
-        throw new FivedError("ABORTED", "Cannot attach: it is over");
+      const { received } = this.#session.positions;
+      const claim = { address: this.#address, ticket: this.#ticket, mode: "replace", received } as const;
+      const { attached, rest } = await attachOver(dialled, claim, signal);
+      if (this.#stopped.signal.aborted) throw new FivedError("ABORTED", "Cannot attach: it is over");
       await this.#goOn(socket, rest, attached);
     } catch (error) {
       socket.destroy();
@@ -253,15 +211,11 @@ export class Resumption {
         this.#session.failed(Code.UNAVAILABLE, error.message);
       }
       throw error;
-    } finally {
-      signal.removeEventListener("abort", abort);
     }
   }
 
   async #goOn(socket: Socket, rest: Uint8Array, attached: Attached): Promise<void> {
-    const { sent, acknowledged, received } = this.#session.positions;
-    const isSane = acknowledged <= attached.received && attached.received <= sent && attached.base <= received;
-    if (!isSane) {
+    if (!isSane(this.#session.positions, attached)) {
       // One of the two has lost its memory: going on would lose or double octets (abuse case D16).
       this.stop();
       this.#session.failed(Code.SEQ, "the server and this end do not remember the same session");
@@ -281,20 +235,6 @@ export function reachedBy(socket: Socket, options: ConnectOptions): Reached | un
   const isOurs = options.transport === undefined || options.transport === "tcp";
   const { remoteAddress: host, remotePort: port } = socket;
   return isOurs && host !== undefined && port !== undefined ? { host, port } : undefined;
-}
-
-/** What the server says that is no `+ ATTACHED`. */
-function refusal(address: Address, line: string): FivedError {
-  const reply = parseReply(line);
-  const said = reply.type === "refused" ? `${reply.code ?? ""} ${reply.text}`.trim() : "something else";
-  const status = reply.type === "refused" ? reply.code : undefined;
-  const message = `Cannot go on with the session at ${printAddress(address)}: the server says "${said}"`;
-  return new FivedError("SESSION_LOST", message, status === undefined ? {} : { status });
-}
-
-function unproved(address: Address): FivedError {
-  const why = "the server does not prove that it has the session";
-  return new FivedError("PROTOCOL_ERROR", `Cannot go on with the session at ${printAddress(address)}: ${why}`);
 }
 
 function isRefused(error: unknown): boolean {

@@ -2,6 +2,8 @@
  * A session from the client's end: opened once, then any number of streams to services by name.
  * @module
  */
+import type { Socket } from "node:net";
+import { networkInterfaces } from "node:os";
 import type { Duplex } from "node:stream";
 import { setTimeout as pause } from "node:timers/promises";
 import { parseDetachable, type Ticket } from "../identity/index.ts";
@@ -9,18 +11,39 @@ import { BareChannel, type Channel, ChannelDuplex, FivedError, SessionPump, type
 import { SESSION_LIMITS } from "../session/index.ts";
 import { Code, type CodeName, codeName, encodeLine, isServiceName, parseReply } from "../wire/index.ts";
 import { type Address, hostLine, parseAddress, printAddress } from "./address.ts";
+import { attachOver } from "./attach.ts";
 import { authOf, type SignedIn, signIn } from "./auth/authenticate.ts";
 import type { DetachedSession } from "./detached.ts";
 import { type ConnectOptions, dial } from "./dial.ts";
 import { type Answer, type Asked, expectReplies, refusal } from "./replies.ts";
 import { type Reached, type Resumable, Resumption, reachedBy } from "./resume.ts";
+import { openTcp } from "./transports/tcp.ts";
+import type { Transport } from "./transports/transport.ts";
 import { watchNetwork } from "./watch.ts";
+
+/** Another connection of a session (paper section 3.1.8). */
+export interface PathOptions {
+  /** What streams call it by. */
+  readonly name: string;
+  /** Address of this computer that it starts from. */
+  readonly localAddress?: string;
+  /** How octets get there, as in {@link ConnectOptions}; as the session was opened, if left out. */
+  readonly transport?: string | Transport;
+  /** Only streams that are moved to it go over it; false, and left out: others too, wherever they come soonest. */
+  readonly reserved?: boolean;
+  readonly signal?: AbortSignal;
+}
+
+/** The connection with which a session was opened, or the last one that it was attached over. */
+export const MAIN_PATH = "main";
 
 /** What may be said of a stream when it is opened. */
 export interface OpenOptions {
   /** Virtual host for this stream alone, of the same certificate as the session's. */
   readonly host?: string;
   readonly signal?: AbortSignal;
+  /** Name of the connection that it goes over, as long as that one lasts; whichever is good, if left out. */
+  readonly path?: string;
 }
 
 /** A session with a server. */
@@ -32,6 +55,15 @@ export interface Session extends AsyncDisposable {
   open(service: string, options?: OpenOptions): Duplex;
   /** Names of what may be used, built-in words first; with a name, that name if it may be used. */
   list(service?: string): Promise<string[]>;
+  /**
+   * Another connection beside those that the session has: streams share them all, or keep to one. Rejects with DETACH_IMPOSSIBLE where the server keeps no session of
+   * ours, with SESSION_LOST and status 507 where it has enough connections, and as dialling does.
+   */
+  addPath(options: PathOptions): Promise<void>;
+  /** Leaves a connection; what it carried goes over the others. False where there is none of that name. */
+  removePath(name: string): boolean;
+  /** Moves a stream to a connection, or with undefined to whichever is good. False where there is no such connection, or no such stream. */
+  move(stream: Duplex, path: string | undefined): boolean;
   /** Opens no more streams, and ends when the last one is over. */
   close(): Promise<void>;
   /** Resolves when the session is over, rejects with SESSION_LOST when it was lost, and with AUTH_REFUSED when signing in failed. */
@@ -166,6 +198,11 @@ const SILENCE_MS = 500;
 const CURIOUS_MS = 10_000;
 /** A session that another process has left has to be attached to in so long: the way was there a moment ago. */
 const ATTACH_MS = 20_000;
+/** The first connection that a pump carries has this number. */
+const FIRST_CONNECTION = 1;
+/** Another connection has to be there in so long; one that was lost is made again after so long. */
+const ADD_MS = 10_000;
+const ADD_AGAIN_MS = 2_000;
 /** What is to be detached has so long to come to rest; then a program or a service is not taking what is its own. */
 const REST_MS = 10_000;
 /** Between two looks whether it has. */
@@ -182,6 +219,12 @@ class MultiplexedSession implements ServiceOpener {
   readonly #pump: SessionPump;
   readonly #fingerprint: string | undefined;
   readonly #isAttached: () => void;
+  /** Connections by name, and by their numbers; of the added ones, with what they are made again. */
+  readonly #paths = new Map<
+    string,
+    { readonly connection: number; readonly socket: Socket; readonly made?: PathOptions }
+  >();
+  readonly #streamsOf = new WeakMap<Duplex, number>();
   /** Questions on streams that wait for their answer: what comes next is no data yet. */
   #unanswered = 0;
   #isHeard = false;
@@ -238,7 +281,8 @@ class MultiplexedSession implements ServiceOpener {
         },
         idle: () => this.#endIfIdle(),
         goingAway: () => {},
-        disconnected: (reason, connections) => {
+        disconnected: (reason, connections, connection) => {
+          this.#forgetPath(connection);
           if (connections === 0 && !this.#superseding) this.#detached(reason);
         },
         ended: (code, reason) => {
@@ -272,6 +316,7 @@ class MultiplexedSession implements ServiceOpener {
     const requests: Asked[] = [...ahead, ...this.#detachable(), { text: "MULTIPLEX" }];
     const channel = new BareChannel(socket);
     if (socket.isPaused()) socket.resume(); // whoever said lines on it before left it so
+    this.#paths.set(MAIN_PATH, { connection: FIRST_CONNECTION, socket });
     const read = this.#pump.carry(socket, Buffer.concat(requests.map(({ text }) => encodeLine(text))));
     expectReplies(
       channel,
@@ -337,8 +382,11 @@ class MultiplexedSession implements ServiceOpener {
     if (this.#pump.streams === 0 && session.connections > 0) return this.#rest(); // nobody waits for it
     const doubtMs = Math.max(SUSPECT_MS, SUSPECT_ROUND_TRIPS * (session.roundTripMs ?? 0));
     const { unansweredMs, silenceMs } = this.#pump;
-    if (moved) this.#pump.probe();
-    if (moved || unansweredMs >= doubtMs) return this.#resume();
+    if (moved) {
+      this.#leaveDeserted();
+      this.#pump.probe();
+    }
+    if ((moved && session.connections < 2) || unansweredMs >= doubtMs) return this.#resume();
     if (unansweredMs > 0) return;
     if (this.#resumption !== undefined && !this.#resumption.answering && session.connections > 0) this.#stopResuming(); // it came back
     const { sent, received } = session.positions;
@@ -372,7 +420,8 @@ class MultiplexedSession implements ServiceOpener {
         this.#superseding = false;
         this.#reached = reachedBy(socket, this.#options) ?? this.#reached;
         this.#isAttached();
-        this.#pump.attach(socket, rest, { received, limit, stored: generation });
+        const connection = this.#pump.attach(socket, rest, { received, limit, stored: generation });
+        this.#paths.set(MAIN_PATH, { connection, socket });
         const ms = Math.round(performance.now() - began);
         this.#options.log?.(
           `went on with the session at ${printAddress(this.#address)} over a new connection after ${ms} ms`,
@@ -382,6 +431,103 @@ class MultiplexedSession implements ServiceOpener {
     };
     const where = { address: this.#address, options: this.#options, reached: this.#reached };
     this.#resumption = new Resumption(resumable, ticket.current, where);
+  }
+
+  async addPath(options: PathOptions): Promise<void> {
+    const { name, localAddress, transport = this.#options.transport, reserved = false, signal } = options;
+    const cannot = `Cannot add a connection to the session at ${printAddress(this.#address)}`;
+    if (this.#ticket === undefined)
+      throw new FivedError("DETACH_IMPOSSIBLE", `${cannot}: the server keeps no session that could have another one`);
+    if (this.#paths.has(name)) throw new FivedError("ABORTED", `${cannot}: there is one called "${name}"`);
+    // The same server: a name may stand for several, and only this one has the session.
+    const reached = transport === undefined || transport === "tcp" ? this.#reached : undefined;
+    const own = localAddress === undefined ? {} : { localAddress };
+    const way =
+      reached === undefined
+        ? transport
+        : { name: "tcp", open: (_: Address, limit: AbortSignal) => openTcp({ ...reached, ...own }, limit) };
+    const { signal: _, ...quiet } = this.#options;
+    const limit = signal ?? AbortSignal.timeout(ADD_MS);
+    const dialled = await dial(this.#address, {
+      ...quiet,
+      signal: limit,
+      ...(way === undefined ? {} : { transport: way }),
+    });
+    const { socket } = dialled;
+    try {
+      if (this.#resumption !== undefined) throw new FivedError("SESSION_LOST", `${cannot}: it has none at the moment`);
+      const { session } = this.#pump;
+      const ticket = this.#ticket;
+      const { received } = session.positions;
+      const wish = { address: this.#address, ticket: ticket.current, mode: "add", received } as const;
+      const { attached, rest } = await attachOver(dialled, wish, limit);
+      const { sent, received: now } = session.positions;
+      const isOver = session.ended !== undefined || session.connections === 0 || this.#ticket !== ticket;
+      if (isOver || attached.received > sent || attached.base > now)
+        throw new FivedError("SESSION_LOST", `${cannot}: it has changed meanwhile`);
+      const { generation, secret, limit: most } = attached;
+      this.#ticket = { ...ticket, current: { sid: ticket.current.sid, generation, secret } };
+      const connection = this.#pump.attach(socket, rest, {
+        received: attached.received,
+        limit: most,
+        stored: generation,
+      });
+      this.#paths.set(name, { connection, socket, made: options });
+      if (reserved) this.#pump.carryAll(connection, false);
+    } catch (error) {
+      socket.destroy();
+      throw error;
+    }
+  }
+
+  removePath(name: string): boolean {
+    const path = this.#paths.get(name);
+    if (path === undefined) return false;
+    this.#paths.delete(name); // it is not made again
+    this.#pump.leave(path.connection);
+    return true;
+  }
+
+  move(stream: Duplex, path: string | undefined): boolean {
+    const id = this.#streamsOf.get(stream);
+    const to = path === undefined ? undefined : this.#paths.get(path);
+    if (id === undefined || (path !== undefined && to === undefined)) return false;
+    this.#pump.pin(id, to?.connection);
+    return true;
+  }
+
+  /** A connection is gone. One that was added is made again, as long as there is another one meanwhile. */
+  #forgetPath(connection: number): void {
+    for (const [name, path] of this.#paths) {
+      if (path.connection !== connection) continue;
+      this.#paths.delete(name);
+      const made = path.made ?? (name === MAIN_PATH ? { name } : undefined);
+      if (made !== undefined) this.#addAgain(made);
+    }
+  }
+
+  #addAgain(options: PathOptions): void {
+    setTimeout(() => {
+      if (this.#pump.session.ended !== undefined || this.#paths.has(options.name)) return;
+      const { signal: _, ...again } = options;
+      this.addPath(again).catch(() => this.#addAgain(options));
+    }, ADD_AGAIN_MS).unref();
+  }
+
+  /** Connections that start from an address which this computer has no more are gone, though nothing says so: the others are told. */
+  #leaveDeserted(): void {
+    if (this.#paths.size < 2) return;
+    const addresses = new Set(
+      Object.values(networkInterfaces()).flatMap((all) => (all ?? []).map(({ address }) => address)),
+    );
+    const all = [...this.#paths.values()];
+    const left = all.filter(
+      ({ socket }) => socket.localAddress === undefined || addresses.has(plainAddress(socket.localAddress)),
+    );
+    const [alone] = left;
+    if (left.length === all.length || alone === undefined) return;
+    if (left.length === 1) this.#pump.alone(alone.connection);
+    else for (const path of all) if (!left.includes(path)) this.#pump.leave(path.connection);
   }
 
   async detach(): Promise<DetachedSession> {
@@ -473,8 +619,10 @@ class MultiplexedSession implements ServiceOpener {
     return duplex;
   }
 
-  openOn(duplex: ChannelDuplex, service: string, { host, via, signal }: OpenOptions & Through): void {
+  openOn(duplex: ChannelDuplex, service: string, { host, via, signal, path }: OpenOptions & Through): void {
     const channel = this.#channel(service, host, via);
+    if (channel.id !== undefined) this.#streamsOf.set(duplex, channel.id);
+    if (path !== undefined) this.move(duplex, path);
     duplex.attach(channel);
     this.#pending?.push((error) => duplex.destroy(error));
     this.#expect(channel, asked(service, host, via), (answer) => {
@@ -629,6 +777,21 @@ class BareSession implements ServiceOpener {
 
   probe(): void {}
 
+  async addPath(): Promise<void> {
+    throw new FivedError(
+      "DETACH_IMPOSSIBLE",
+      `Cannot add a connection to ${printAddress(this.#address)}: without TLS there is no session`,
+    );
+  }
+
+  removePath(): boolean {
+    return false;
+  }
+
+  move(): boolean {
+    return false;
+  }
+
   async detach(): Promise<DetachedSession> {
     throw new FivedError(
       "DETACH_IMPOSSIBLE",
@@ -678,6 +841,11 @@ async function within(isSo: () => boolean): Promise<boolean> {
   for (const until = performance.now() + REST_MS; performance.now() < until; await pause(REST_LOOK_MS))
     if (isSo()) return true;
   return isSo();
+}
+
+/** Without what says that it is an IPv4 address in an IPv6 socket. */
+function plainAddress(address: string): string {
+  return address.replace(/^::ffff:/, "");
 }
 
 const NOTHING = new Uint8Array(0);

@@ -50,7 +50,7 @@ export interface PumpOwner {
   /** The session is over; its streams have been told. */
   ended(code: number, reason: string, byPeer: boolean): void;
   /** A connection is gone, for the reason given; the session may live on, without any (`connections`). */
-  disconnected(reason: string, connections: number): void;
+  disconnected(reason: string, connections: number, connection: number): void;
   /** The peer has stored the ticket of this generation. */
   ticketStored?(generation: number): void;
 }
@@ -140,12 +140,37 @@ export class SessionPump implements Participant {
     socket: Socket,
     first: Uint8Array,
     peer: { readonly received: number; readonly limit: number; readonly stored?: number },
-  ): void {
+  ): number {
     const id = this.#nextConnection++;
     const { received, limit, stored } = peer;
     const connection = this.#begin(id, socket, { type: "attached", connection: id, received, limit });
     if (stored !== undefined) this.#session.ticketStored(id, stored);
     this.#read(connection, first);
+    return id;
+  }
+
+  /** What is said on a stream goes over this connection as long as it lasts; over whichever is good, if it is undefined. */
+  pin(stream: number, connection: number | undefined): void {
+    this.#session.pin(stream, connection, performance.now());
+    this.list();
+  }
+
+  /** A connection is for everything, or for what is pinned to it alone. */
+  carryAll(connection: number, all: boolean): void {
+    this.#session.carry(connection, all, performance.now());
+    this.list();
+  }
+
+  /** Leaves one connection; what it carried goes over the others, if there are any. */
+  leave(connection: number): void {
+    this.#session.disconnect(connection, Code.NO_ERROR, "it was left", performance.now());
+    this.#work();
+  }
+
+  /** All connections but this one are gone: the peer is told, as it may not know. */
+  alone(connection: number): void {
+    this.#session.alone(connection, performance.now());
+    this.#work();
   }
 
   #begin(id: number, socket: Socket, input: Input): Connection {
@@ -265,7 +290,7 @@ export class SessionPump implements Participant {
   lost(id: number, reason: string): void {
     if (!this.#connections.delete(id)) return;
     this.#session.handle({ type: "lost", connection: id }, performance.now());
-    this.#owner.disconnected(reason, this.#connections.size);
+    this.#owner.disconnected(reason, this.#connections.size, id);
     this.list();
   }
 

@@ -149,6 +149,8 @@ export class ServerSession {
   /** Takes no more streams, and ends when the last is over: at once if there is none. */
   drain(): void {
     this.#draining = true;
+    // Nobody can attach to it any more.
+    if (this.#pump.session.connections === 0) return this.end(Code.UNAVAILABLE, "the server is shutting down");
     this.#pump.goAway(Code.NO_ERROR, "the server is shutting down");
     this.#endIfIdle();
   }

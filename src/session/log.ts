@@ -108,12 +108,18 @@ export class Log {
     return true;
   }
 
-  /** The peer names what it holds out of order, in ascending ranges. */
-  hold(ranges: readonly Range[]): void {
+  /**
+   * The peer names what it holds out of order, in ascending ranges.
+   * @param arrived is told of each entry that is named for the first time
+   */
+  hold(ranges: readonly Range[], arrived: (entry: Entry) => void = () => {}): void {
     let at = this.#first;
     for (const { start, end } of ranges) {
-      for (let entry = this.#entries[at]; entry !== undefined && entry.seq < end; entry = this.#entries[++at])
-        if (entry.seq >= start && entry.seq + entry.frame.length <= end) entry.held = true;
+      for (let entry = this.#entries[at]; entry !== undefined && entry.seq < end; entry = this.#entries[++at]) {
+        if (entry.held || entry.seq < start || entry.seq + entry.frame.length > end) continue;
+        entry.held = true;
+        arrived(entry);
+      }
     }
   }
 

@@ -35,6 +35,14 @@ export class Schedule {
     }
   }
 
+  /** It is listed elsewhere from now on. */
+  remove(stream: Stream): void {
+    if (!stream.scheduled) return;
+    stream.scheduled = false;
+    this.#interactive = this.#interactive.filter((each) => each !== stream);
+    this.#bulk = this.#bulk.filter((each) => each !== stream);
+  }
+
   /** The interactive stream whose turn it is, if there is one. It stays in the schedule. */
   get urgent(): Stream | undefined {
     for (;;) {

@@ -35,6 +35,7 @@ import {
   writeDataHeader,
 } from "../wire/index.ts";
 import { Bucket } from "./bucket.ts";
+import { Carrier } from "./carrier.ts";
 import { Inbox } from "./inbox.ts";
 import {
   ACK_DELAY_MS,
@@ -132,6 +133,16 @@ interface Connection {
   /** Questions of ours that were answered. */
   answers: number;
   closing: { code: number; reason: string } | undefined;
+  /** Of the log, what went out on it. */
+  readonly carrier: Carrier;
+  /** For everything, or only for what is pinned to it. */
+  carriesAll: boolean;
+  /** Streams that are to be said on it, by their numbers; those of the peer's may not be open yet. */
+  readonly pins: Set<number>;
+  /** Those of them that have something to say. */
+  readonly schedule: Schedule;
+  /** What the peer is to be told about it. */
+  preferences: UnsequencedFrame[];
 }
 
 /** Sequenced frames other than DATA, waiting for their place. */
@@ -159,6 +170,8 @@ const DOUBT_ROUND_TRIPS = 4;
 const FIRST_QUESTIONS = 3;
 /** Control frames already said are forgotten when there are so many of them. */
 const CONTROLS_SAID_MAX = 64;
+/** Streams pinned to one connection. */
+const PINS_MAX = 1_000;
 
 /** One end of a session. */
 export class Session {
@@ -301,7 +314,7 @@ export class Session {
 
   /** All that we have said is the peer's: only what it says may still be on its way. */
   get said(): boolean {
-    if (this.#log.unacknowledged > 0 || this.#controlAt < this.#controls.length || !this.#schedule.empty) return false;
+    if (this.#log.unacknowledged > 0 || this.#controlAt < this.#controls.length || !this.#silent) return false;
     for (const stream of this.#streams.values()) if (!stream.over && !stream.drained) return false;
     return true;
   }
@@ -350,7 +363,14 @@ export class Session {
     for (const connection of this.#connections.values())
       if (connection.answer !== undefined || connection.owesAcknowledgement) return true;
     const controls = this.#controlAt < this.#controls.length || this.#creditDue.size > 0;
-    return controls || !this.#schedule.empty || this.#log.replaying;
+    return controls || !this.#silent || this.#log.replaying;
+  }
+
+  /** No stream has anything to say. */
+  get #silent(): boolean {
+    if (!this.#schedule.empty) return false;
+    for (const { schedule } of this.#connections.values()) if (!schedule.empty) return false;
+    return true;
   }
 
   /** Frames of less than 1 KiB that have come so far: they cost more than they carry (F07). */
@@ -421,7 +441,13 @@ export class Session {
       unansweredSince: undefined,
       answers: 0,
       closing: undefined,
+      carrier: new Carrier(),
+      carriesAll: true,
+      pins: new Set(),
+      schedule: new Schedule(),
+      preferences: [],
     });
+    if (this.#connections.size > 1) this.#window.several();
     for (const stream of this.#streams.values()) this.#wake(stream); // they may have waited for no more than this
   }
 
@@ -445,12 +471,16 @@ export class Session {
   }
 
   #lose(id: number): void {
-    if (!this.#connections.delete(id)) return;
+    const connection = this.#connections.get(id);
+    if (connection === undefined) return;
+    this.#connections.delete(id);
     this.#changedAt = this.#now;
     if (!this.#retain || !this.#log.whole) return this.#finish(Code.UNAVAILABLE, "the connection was lost", false);
     this.#log.lost(id);
+    for (const stream of this.#streams.values())
+      if (stream.pin === id) this.#move(stream, undefined, connection.schedule);
     // The last acknowledgement may have gone with it: without saying it again the peer's log would never drain (D23).
-    for (const connection of this.#connections.values()) connection.owesAcknowledgement = true;
+    for (const other of this.#connections.values()) other.owesAcknowledgement = true;
     if (this.#connections.size === 0) this.#acknowledgeAt = this.#now;
   }
 
@@ -499,7 +529,9 @@ export class Session {
     const suspect = this.#connections.get(this.#log.oldestOn ?? Number.NaN);
     for (const connection of this.#connections.values()) {
       connection.asking = true;
-      if (suspect !== undefined && connection.heardAt >= suspect.heardAt + HEARD_LATER_MS) this.#log.lost(suspect.id);
+      if (suspect === undefined || connection.heardAt < suspect.heardAt + HEARD_LATER_MS) continue;
+      this.#log.lost(suspect.id);
+      suspect.carrier.underWay = 0;
     }
   }
 
@@ -591,7 +623,7 @@ export class Session {
     if (stream === undefined || stream.dead || stream.ending !== "open") return;
     for (let at = 0; at < payload.length; at += this.#peer.payload)
       stream.copy(payload.subarray(at, at + this.#peer.payload), now);
-    this.#schedule.add(stream, now);
+    this.#enlist(stream);
   }
 
   /**
@@ -606,7 +638,7 @@ export class Session {
       return;
     }
     stream.lend(frame, now);
-    this.#schedule.add(stream, now);
+    this.#enlist(stream);
   }
 
   /**
@@ -622,7 +654,7 @@ export class Session {
     if (stream.ending !== "open") return;
     stream.ending = "due";
     stream.wanting = false;
-    this.#schedule.add(stream, now);
+    this.#enlist(stream);
   }
 
   /** Ends both directions at once; what is queued is dropped. */
@@ -671,6 +703,7 @@ export class Session {
     if (!stream.forgotten || !stream.over || !this.#streams.delete(stream.id)) return;
     this.#creditDue.delete(stream);
     this.#dribbling.delete(stream);
+    for (const { pins } of this.#connections.values()) pins.delete(stream.id);
     this.#windows -= stream.window;
     if (stream.openedByPeer) this.#peerStreams--;
     else this.#ourStreams--;
@@ -749,6 +782,75 @@ export class Session {
       this.#sayUnsequenced(to, { type: "ticketStored", received: this.#inbox.received, generation });
   }
 
+  /**
+   * What is said on a stream, by both ends, goes over this connection as long as it lasts (PROTOCOL §7.6); over whichever is good, if it is undefined.
+   */
+  pin(id: number, connection: number | undefined, now: number): void {
+    this.#now = now;
+    const stream = this.#streams.get(id);
+    if (stream === undefined || stream.pin === connection) return;
+    const [from, to] = [this.#connections.get(stream.pin ?? 0), this.#connections.get(connection ?? 0)];
+    from?.preferences.push({ type: "pin", received: 0, stream: id, here: false });
+    to?.preferences.push({ type: "pin", received: 0, stream: id, here: true });
+    from?.pins.delete(id);
+    to?.pins.add(id);
+    this.#move(stream, to?.id, from?.schedule ?? this.#schedule);
+  }
+
+  /** A connection is for everything, or for what is pinned to it alone. */
+  carry(id: number, all: boolean, now: number): void {
+    this.#now = now;
+    const connection = this.#connections.get(id);
+    if (connection === undefined || connection.carriesAll === all) return;
+    connection.carriesAll = all;
+    connection.preferences.push({ type: "carry", received: 0, all });
+  }
+
+  /** All other connections are gone, as far as we know, and the peer may not know yet: it is told on this one. */
+  alone(id: number, now: number): void {
+    this.#now = now;
+    const connection = this.#connections.get(id);
+    if (connection === undefined) return;
+    this.#leaveOthers(connection);
+    connection.preferences.unshift({ type: "alone", received: 0 });
+  }
+
+  #leaveOthers(connection: Connection): void {
+    for (const other of [...this.#connections.values()]) {
+      if (other === connection) continue;
+      this.#disconnect(other, Code.SUPERSEDED, "it was lost at the other end");
+      this.#lose(other.id);
+    }
+  }
+
+  #move(stream: Stream, to: number | undefined, from: Schedule): void {
+    const waits = stream.scheduled;
+    from.remove(stream);
+    stream.pin = to;
+    if (waits) this.#enlist(stream);
+  }
+
+  /** A stream has something to say. */
+  #enlist(stream: Stream): void {
+    const pinned = stream.pin === undefined ? undefined : this.#connections.get(stream.pin);
+    (pinned?.schedule ?? this.#schedule).add(stream, this.#now);
+  }
+
+  /** The peer wants a stream on this connection, or not any more. The stream may not be open here yet. */
+  #prefer(connection: Connection, id: number, here: boolean): void {
+    const stream = this.#streams.get(id);
+    if (here && connection.pins.size >= PINS_MAX) return this.#glitch(1);
+    if (!here) {
+      connection.pins.delete(id);
+      if (stream?.pin === connection.id) this.#move(stream, undefined, connection.schedule);
+      return;
+    }
+    for (const other of this.#connections.values()) if (other !== connection) other.pins.delete(id);
+    connection.pins.add(id);
+    if (stream !== undefined && stream.pin !== connection.id)
+      this.#move(stream, connection.id, this.#connections.get(stream.pin ?? 0)?.schedule ?? this.#schedule);
+  }
+
   /** Closes one connection; the session stays if it retains. */
   disconnect(id: number, code: number, reason: string, now: number): void {
     this.#now = now;
@@ -806,7 +908,7 @@ export class Session {
     switch (frame.type) {
       case "ack":
         this.#peer.log = Math.max(this.#peer.log, frame.limit);
-        if (frame.held.length > 0) this.#log.hold(frame.held);
+        if (frame.held.length > 0) this.#log.hold(frame.held, (entry) => this.#arrived(entry));
         return;
       case "ping":
         if (frame.reply) {
@@ -823,6 +925,13 @@ export class Session {
         return;
       case "ticketStored":
         return this.#emit({ type: "ticketStored", generation: frame.generation });
+      case "pin":
+        return this.#prefer(connection, frame.stream, frame.here);
+      case "carry":
+        connection.carriesAll = frame.all;
+        return;
+      case "alone":
+        return this.#leaveOthers(connection);
       case "skipped":
         return;
       default:
@@ -832,14 +941,25 @@ export class Session {
 
   /** The peer has received so much of our log; false when that was never said. */
   #confirmed(received: number): boolean {
-    if (!this.#log.acknowledge(received, (entry) => this.#release(entry))) return false;
+    const gone = (entry: Entry): void => {
+      if (!entry.held) this.#arrived(entry);
+      this.#release(entry);
+    };
+    if (!this.#log.acknowledge(received, gone)) return false;
     while ((this.#changes[0] ?? Number.POSITIVE_INFINITY) <= this.#log.acknowledged) this.#changes.shift();
     return true;
+  }
+
+  /** What went out on a connection is known to have come. */
+  #arrived({ connection, frame }: Entry): void {
+    if (this.#everConnected > 1 && connection !== undefined)
+      this.#connections.get(connection)?.carrier.arrived(frame.length, this.#now);
   }
 
   /** A connection is asked a few times in the beginning: the first answer comes from code that runs for the first time. */
   #measureRoundTrip(connection: Connection, ms: number): void {
     this.#roundTripMs = ms;
+    connection.carrier.measured(ms);
     const received = connection.asked?.received;
     this.#window.measured(ms, received === undefined ? undefined : this.#inbox.received - received);
     connection.answers++;
@@ -967,8 +1087,9 @@ export class Session {
       this.#glitch(1);
       return;
     }
-    this.#admit(new Stream(id, true, credit, this.#announcedCredit, this.#now));
+    const stream = this.#admit(new Stream(id, true, credit, this.#announcedCredit, this.#now));
     this.#peerStreams++;
+    for (const connection of this.#connections.values()) if (connection.pins.has(id)) stream.pin = connection.id;
     this.#emit({ type: "opened", stream: id, request });
   }
 
@@ -985,7 +1106,7 @@ export class Session {
 
   #grant(stream: Stream, limit: number): void {
     stream.grant(limit, this.#now);
-    if (stream.ready) this.#schedule.add(stream, this.#now);
+    if (stream.ready) this.#enlist(stream);
     this.#wake(stream);
   }
 
@@ -1080,6 +1201,9 @@ export class Session {
         connection.answer = undefined;
         return this.#sayUnsequenced(connection, { type: "ping", received: this.#inbox.received, opaque, reply: true });
       } else if (connection.owesAcknowledgement) return this.#acknowledge(connection);
+      const preference = connection.preferences.shift();
+      if (preference !== undefined)
+        return this.#sayUnsequenced(connection, { ...preference, received: this.#inbox.received });
     }
     const best = this.#best;
     if (best === undefined) return false;
@@ -1088,7 +1212,31 @@ export class Session {
     const speaker = this.#speaker(best);
     if (speaker !== undefined && (this.#speakAgain(speaker) || this.#speakControl(speaker))) return true;
     for (const connection of this.#connections.values()) if (connection.asking && this.#ask(connection)) return true;
-    return speaker !== undefined && this.#speakData(speaker);
+    if (this.#connections.size === 1) return speaker !== undefined && this.#speakData(speaker, this.#schedule);
+    return this.#speakApart();
+  }
+
+  /** With several connections: what is pinned goes where it belongs, and everything else where it will come soonest. */
+  #speakApart(): boolean {
+    let soonest: Connection | undefined;
+    const carriers = this.#carriers;
+    for (const connection of this.#connections.values()) {
+      if (connection.closing !== undefined || connection.room <= 0 || this.#speaker(connection) !== connection)
+        continue;
+      if (!connection.schedule.empty && this.#speakData(connection, connection.schedule)) return true;
+      const { carrier } = connection;
+      if ((carriers > 0 && !connection.carriesAll) || (carriers !== 1 && !carrier.open)) continue;
+      if (soonest === undefined || carrier.busyMs < soonest.carrier.busyMs) soonest = connection;
+    }
+    return soonest !== undefined && this.#speakData(soonest, this.#schedule);
+  }
+
+  /** Connections that are for everything. */
+  get #carriers(): number {
+    let carriers = 0;
+    for (const { closing, carriesAll } of this.#connections.values())
+      if (closing === undefined && carriesAll) carriers++;
+    return carriers;
   }
 
   /** The connection to speak on: the one in use, unless it is full, or another was heard a good while later. */
@@ -1152,14 +1300,14 @@ export class Session {
     return false;
   }
 
-  #speakData(connection: Connection): boolean {
-    const urgent = this.#schedule.urgent;
+  #speakData(connection: Connection, schedule: Schedule): boolean {
+    const urgent = schedule.urgent;
     // Bulk stops earlier: whoever says little need not wait for the window until bulk has been acknowledged.
     const { payload, log } = this.#peer;
     const bytes = urgent === undefined ? payload + URGENT_RESERVE_BYTES : Math.min(payload, urgent.queuedBytes);
     if (this.#log.end + HEADER_BYTES + bytes + CONTROL_RESERVE_BYTES > log) return false;
     if (this.#log.frames >= UNACKNOWLEDGED_FRAMES_MAX) return false;
-    const stream = this.#schedule.next();
+    const stream = schedule.next();
     if (stream === undefined) return false;
     const chunk = stream.take(this.#now);
     const last = stream.drained && stream.ending === "due";
@@ -1170,7 +1318,7 @@ export class Session {
     if (last) stream.ending = "sent";
     const entry = this.#append(connection, frame, chunk?.lent);
     if (!this.#retain) this.#release(entry);
-    if (stream.ready) this.#schedule.add(stream, this.#now);
+    if (stream.ready) this.#enlist(stream);
     if (stream.wanting) this.#wake(stream);
     if (stream.over) this.#emit({ type: "over", stream: stream.id });
     else if (last && stream.endsWhole) this.#kill(stream, Code.NO_ERROR);
@@ -1184,7 +1332,7 @@ export class Session {
     const { bytes, acknowledgeBytes } = this.#window;
     // Under load, once the peer can have no more under way than the window is now.
     const loaded = received - this.#acknowledged >= acknowledgeBytes && this.#inboxLimit <= received + bytes;
-    if (loaded && this.#window.wantsRoundTrip(this.#now)) {
+    if (loaded && this.#connections.size === 1 && this.#window.wantsRoundTrip(this.#now)) {
       this.#loaded = true;
       connection.asking = true;
     }
@@ -1198,7 +1346,9 @@ export class Session {
   #acknowledgeSoon(): void {
     const owed = this.#inbox.received - this.#acknowledged;
     if (owed <= 0) return;
-    if (owed >= this.#window.acknowledgeBytes) this.#acknowledgeAt = this.#now;
+    // With several connections the sender shares out by what has come: it has to know soon.
+    const acknowledgeBytes = this.#connections.size > 1 ? PAYLOAD_BYTES_MAX : this.#window.acknowledgeBytes;
+    if (owed >= acknowledgeBytes) this.#acknowledgeAt = this.#now;
     else this.#acknowledgeAt = Math.min(this.#acknowledgeAt, this.#now + ACK_DELAY_MS);
   }
 
@@ -1219,6 +1369,7 @@ export class Session {
   }
 
   #sayLogged(connection: Connection, frame: Uint8Array): void {
+    if (this.#everConnected > 1) connection.carrier.sent(frame.length, this.#now);
     if (this.#spokeOn !== connection.id) {
       if (this.#spokeOn !== undefined) this.#changes.push(this.#log.end);
       this.#spokeOn = connection.id;

@@ -72,6 +72,8 @@ export class Stream {
   emptyInARow = 0;
   /** When an octet last moved, either way. */
   movedAt: number;
+  /** The connection it is to be said on, as long as there is that one. */
+  pin: number | undefined;
   /** The line that it was opened with, of a stream of ours. */
   request: Uint8Array | undefined;
 

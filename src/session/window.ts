@@ -66,6 +66,12 @@ export class LogWindow {
     this.#samples = [];
   }
 
+  /** There are several paths, and none of them is all of it: their queues are the sender's to keep short. */
+  several(): void {
+    this.newPath();
+    this.#bytes = Math.max(this.#bytes, LOG_WINDOW_BYTES);
+  }
+
   /**
    * What has come is acknowledged. Half a window within one round trip: it is the window that holds the peer back. The shortest round trip
    * counts: what the window itself makes wait lengthens all others, and a window that grows for that reason only makes others wait.

@@ -40,6 +40,9 @@ export const FrameType = {
   closeConnection: 0x83,
   ticketStored: 0x84,
   pad: 0x05,
+  pin: 0x06,
+  carry: 0x07,
+  alone: 0x08,
   data: 0xc0,
   open: 0xc1,
   reset: 0xc2,
@@ -53,6 +56,8 @@ const CRITICAL = 0x80;
 const SEQUENCED = 0x40;
 const FLAG_FIN = 1;
 const FLAG_REPLY = 1;
+const FLAG_HERE = 1;
+const FLAG_ALL = 1;
 
 /** Codes of RESET, CLOSE_CONN, GOAWAY and END, PROTOCOL §6.5; add, never reuse. */
 export const Code = {
@@ -110,6 +115,12 @@ export type UnsequencedFrame =
   | { readonly type: "ping"; readonly received: number; readonly opaque: number; readonly reply: boolean }
   | { readonly type: "closeConnection"; readonly received: number; readonly code: number; readonly reason: string }
   | { readonly type: "ticketStored"; readonly received: number; readonly generation: number }
+  /** What is said on that stream is wanted on this connection, or is not any more. */
+  | { readonly type: "pin"; readonly received: number; readonly stream: number; readonly here: boolean }
+  /** This connection is for everything, or for what is pinned to it alone. */
+  | { readonly type: "carry"; readonly received: number; readonly all: boolean }
+  /** The sender has lost all other connections. */
+  | { readonly type: "alone"; readonly received: number }
   | { readonly type: "skipped"; readonly received: number };
 
 /** A frame with a place in the sender's log: it starts at `seq` and takes `size` octets of it. */
@@ -296,6 +307,19 @@ const SHAPES: ReadonlyMap<number, Shape> = new Map([
   [FrameType.end, { ...header, ofStream: false }],
 ]);
 
+/** Frames that whoever does not know them skips; and so does who knows them, where they do not look like this: they are wishes. */
+const WISHES: ReadonlyMap<number, Shape> = new Map([
+  [FrameType.pin, { ...header, ofStream: true, flags: FLAG_HERE }],
+  [FrameType.carry, { ...header, ofStream: false, flags: FLAG_ALL }],
+  [FrameType.alone, { ...header, ofStream: false }],
+]);
+
+function isWish(type: number, flags: number, stream: number, length: number): boolean {
+  const shape = WISHES.get(type);
+  if (shape === undefined) return false;
+  return (flags & ~shape.flags) === 0 && shape.ofStream === stream > 0 && length === 0;
+}
+
 function checkHeader(view: DataView, at: number): FrameError | undefined {
   const type = view.getUint8(at);
   const flags = view.getUint8(at + 1);
@@ -361,6 +385,16 @@ function decode(view: DataView, bytes: Uint8Array, at: number, size: number): Fr
       return { type: "closeConnection", received: seq, code: arg, reason: ascii(bytes.subarray(body, end)) };
     case FrameType.ticketStored:
       return { type: "ticketStored", received: seq, generation: arg };
+    case FrameType.pin:
+    case FrameType.carry:
+    case FrameType.alone: {
+      const flags = view.getUint8(at + 1);
+      if (!isWish(type, flags, stream, size - HEADER_BYTES)) return { type: "skipped", received: seq };
+      if (type === FrameType.alone) return { type: "alone", received: seq };
+      return type === FrameType.pin
+        ? { type: "pin", received: seq, stream, here: (flags & FLAG_HERE) !== 0 }
+        : { type: "carry", received: seq, all: (flags & FLAG_ALL) !== 0 };
+    }
     default:
       return (type & SEQUENCED) !== 0 ? { type: "skippedInLog", seq, size } : { type: "skipped", received: seq };
   }
@@ -401,6 +435,12 @@ export function encodeUnsequenced(frame: UnsequencedFrame): Uint8Array {
       return encode(FrameType.closeConnection, 0, 0, frame.received, frame.code, reasonOctets(frame.reason));
     case "ticketStored":
       return encode(FrameType.ticketStored, 0, 0, frame.received, frame.generation);
+    case "pin":
+      return encode(FrameType.pin, frame.here ? FLAG_HERE : 0, frame.stream, frame.received, 0);
+    case "carry":
+      return encode(FrameType.carry, frame.all ? FLAG_ALL : 0, 0, frame.received, 0);
+    case "alone":
+      return encode(FrameType.alone, 0, 0, frame.received, 0);
     case "skipped":
       return encode(FrameType.pad, 0, 0, frame.received, 0);
     default:

@@ -53,7 +53,11 @@ export class Network {
     const name = `path${number}`;
     await this.#ip(this.atClient, "link", "set", name, "up");
     await this.#ip(this.atClient, "address", "replace", `10.78.${number}.${host}/24`, "dev", name);
-    await this.#ip(this.atClient, "route", "replace", SERVER, "via", `10.78.${number}.1`, "dev", name);
+    const way = [SERVER, "via", `10.78.${number}.1`, "dev", name] as const;
+    await this.#ip(this.atClient, "route", "replace", ...way);
+    // Who starts from the address of a path goes that way, whichever came last.
+    await this.#ip(this.atClient, "route", "replace", ...way, "table", `${100 + number}`);
+    await this.#ip(this.atClient, "rule", "add", "from", `10.78.${number}.${host}`, "lookup", `${100 + number}`);
   }
 
   /** Takes the client's address and way from a path. */

@@ -281,6 +281,9 @@ function fieldsOf(frame: Frame): Partial<Fields> {
     case "ticketStored":
       return { seq: frame.received, arg: frame.generation };
     case "skipped":
+    case "pin":
+    case "carry":
+    case "alone":
       return { seq: frame.received };
     case "data": {
       const { seq, stream, offset: arg, fin } = frame;

@@ -72,6 +72,21 @@ export class ManagedSession implements Session {
     return this.#manager.list(this.#address, service, this.#choices, this.#asked);
   }
 
+  async addPath(): Promise<void> {
+    throw new FivedError(
+      "DETACH_IMPOSSIBLE",
+      `Cannot add a connection to ${this.#address}: the session is the session manager's, and shared`,
+    );
+  }
+
+  removePath(): boolean {
+    return false;
+  }
+
+  move(): boolean {
+    return false;
+  }
+
   async close(): Promise<void> {
     this.#isClosing = true;
     this.#endIfIdle();
