@@ -195,6 +195,7 @@ export class Session {
   /** Streams that we have reset: the octets of the peer's that may have been under way are no fault. */
   #tombstones = new Map<number, number>();
 
+  readonly #isClient: boolean;
   #nextStream: number;
   #lastPeerStream = 0;
   #peerStreams = 0;
@@ -251,7 +252,8 @@ export class Session {
     this.#log = new Log(options.retain, options.state?.sent);
     this.#inbox = new Inbox(options.state?.received);
     this.#glitches = new Bucket(options.limits.glitches, now);
-    this.#nextStream = options.role === "client" ? 1 : 2;
+    this.#isClient = options.role === "client";
+    this.#nextStream = this.#isClient ? 1 : 2;
     this.#now = now;
     this.#window = new LogWindow(options.limits.logWindowBytesMax, now);
     this.#progressAt = now;
@@ -931,7 +933,9 @@ export class Session {
         connection.carriesAll = frame.all;
         return;
       case "alone":
-        return this.#leaveOthers(connection);
+        // The client's to say, who makes connections: if both ends did at once, none would be left.
+        if (!this.#isClient) this.#leaveOthers(connection);
+        return;
       case "skipped":
         return;
       default:

@@ -119,7 +119,7 @@ export type UnsequencedFrame =
   | { readonly type: "pin"; readonly received: number; readonly stream: number; readonly here: boolean }
   /** This connection is for everything, or for what is pinned to it alone. */
   | { readonly type: "carry"; readonly received: number; readonly all: boolean }
-  /** The sender has lost all other connections. */
+  /** The client has lost all other connections. */
   | { readonly type: "alone"; readonly received: number }
   | { readonly type: "skipped"; readonly received: number };
 

@@ -40,7 +40,7 @@ function randomLink(random: Random) {
   };
 }
 
-/** One end wants a stream somewhere, or a connection for itself; or it says that it has lost all others. */
+/** One end wants a stream somewhere, or a connection for itself. */
 function wish(world: World, alive: readonly Link[], random: Random): void {
   const link = alive.length === 0 ? undefined : random.pick(alive);
   const end = random.pick([world.client, world.server]);
@@ -50,7 +50,6 @@ function wish(world: World, alive: readonly Link[], random: Random): void {
     if (random.chance(0.7)) session.pin(random.between(1, 8), random.chance(0.6) ? link.id : undefined, clock.now);
     else session.carry(link.id, random.chance(0.5), clock.now);
   }
-  if (random.chance(0.1)) session.alone(link.id, clock.now);
   end.work();
 }
 
@@ -108,6 +107,26 @@ seededTest("what is pinned goes over its connection, both ways, and everything e
     assert.ok(Math.abs(fat[direction].arrived - 1_000_000) < 40_000, `${direction} ${fat[direction].arrived}`);
   }
 });
+
+seededTest(
+  "a client that knows of a loss before the server does says so: what was lost comes within a round trip",
+  (random) => {
+    const world = new World(random);
+    const [dying, other] = [world.connect({ latencyMs: 10 }), world.connect({ latencyMs: 10 })];
+    world.open({ ...PLAIN, down: 2_000_000, write: 16_384 });
+    world.run(50);
+    world.cut(dying, { clientMs: Number.POSITIVE_INFINITY, serverMs: Number.POSITIVE_INFINITY });
+    world.run(5);
+    const before = world.client.application.received;
+    world.client.session.alone(other.id, world.clock.now);
+    world.client.work();
+    assert.ok(!world.client.has(dying.id));
+    world.run(40);
+    assert.ok(!world.server.has(dying.id) && world.server.has(other.id));
+    assert.ok(world.client.application.received > before);
+    world.settle();
+  },
+);
 
 seededTest("two connections of 20 and 10 Mbit/s carry one download at nine tenths of 30", (random) => {
   const world = new World(random);
