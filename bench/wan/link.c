@@ -157,15 +157,17 @@ static uint64_t deliver(struct direction *way, int to) {
   return NEVER;
 }
 
-/* A namespace of its own, kept as descriptor `end`, and a device in it. */
-static int open_end(int end) {
-  if (unshare(CLONE_NEWNET)) fail("make a network namespace");
-  int space = open("/proc/self/ns/net", O_RDONLY);
+/* A namespace of its own, or that of another link, kept as descriptor `end`, and a device in it. */
+static int open_end(int end, const char *beside, const char *name) {
+  if (beside == NULL && unshare(CLONE_NEWNET)) fail("make a network namespace");
+  int space = open(beside == NULL ? "/proc/self/ns/net" : beside, O_RDONLY);
+  if (beside != NULL && (space < 0 || setns(space, CLONE_NEWNET))) fail("enter a network namespace");
   if (space < 0 || dup2(space, end) < 0) fail("keep the namespace");
   close(space);
   int device = open("/dev/net/tun", O_RDWR | O_NONBLOCK | O_CLOEXEC);
   if (device < 0) fail("open /dev/net/tun");
-  struct ifreq request = {.ifr_flags = IFF_TUN | IFF_NO_PI, .ifr_name = "wan"};
+  struct ifreq request = {.ifr_flags = IFF_TUN | IFF_NO_PI, .ifr_name = ""};
+  snprintf(request.ifr_name, sizeof request.ifr_name, "%s", name);
   if (ioctl(device, TUNSETIFF, &request)) fail("make a TUN device");
   return device;
 }
@@ -204,15 +206,17 @@ static int answer(void) {
 }
 
 int main(int count, char **words) {
-  if (count != 9) {
-    fprintf(stderr, "usage: link RTT_MS SD_MS TAU_MS DOWN_MBIT UP_MBIT DOWN_QUEUE UP_QUEUE SEED\n");
+  if (count != 9 && count != 12) {
+    fprintf(stderr, "usage: link RTT_MS SD_MS TAU_MS DOWN_MBIT UP_MBIT DOWN_QUEUE UP_QUEUE SEED [DEVICE CLIENT_NS SERVER_NS]\n");
     return 2;
   }
   prepare(&down, words, words[4], words[6]);
   prepare(&up, words, words[5], words[7]);
   random_state[0] ^= strtoull(words[8], NULL, 10);
   for (int i = 0; i < 16; i++) uniform();
-  int client = open_end(CLIENT_END), server = open_end(SERVER_END);
+  const char *name = count == 12 ? words[9] : "wan";
+  int client = open_end(CLIENT_END, count == 12 ? words[10] : NULL, name);
+  int server = open_end(SERVER_END, count == 12 ? words[11] : NULL, name);
 
   /* On time, if the machine lets us; the answers to "late" tell whether it did. */
   prctl(PR_SET_TIMERSLACK, 1);

@@ -38,8 +38,20 @@ export interface LinkOptions {
   readonly slowStartAfterIdle: boolean;
 }
 
+/** A link beside another one, between the same ends. */
+export interface Beside {
+  readonly link: Link;
+  /** Rates of this one, Mbit/s. */
+  readonly downMbit: number;
+  readonly upMbit: number;
+  /** Name of its device. The addresses and ways are the caller's to set up. */
+  readonly device: string;
+}
+
 /** A running link. */
 export interface Link extends AsyncDisposable {
+  /** Where the namespace of an end is, for as long as the link runs. */
+  space(end: End): string;
   /** The command line that runs this one at that end. */
   at(end: End, command: readonly string[]): readonly [string, ...string[]];
   /** How late the link delivered the latest packet since it was last asked, in milliseconds: then it was not the link it claims to be. */
@@ -59,12 +71,17 @@ export function missingForLink(): string | undefined {
   return lacking.length === 0 ? undefined : `not installed: ${lacking.join(", ")}`;
 }
 
-/** Compiles the emulator into `folder` and starts it; rejects where the machine does not let it. */
-export async function startLink(folder: string, options: LinkOptions): Promise<Link> {
-  const program = join(folder, "link");
+/**
+ * Compiles the emulator into `folder` and starts it; rejects where the machine does not let it.
+ * @param rates other ones than the model's; or all about a second link between the same ends
+ */
+export async function startLink(folder: string, options: LinkOptions, rates: Partial<Beside> = {}): Promise<Link> {
+  const program = join(folder, rates.device ?? "link");
   await run("gcc", ["-O2", "-Wall", "-o", program, join(import.meta.dirname, "link.c"), "-lm"]);
-  const { roundTripMs, deviationMs, correlationMs, downMbit, upMbit, downQueue, upQueue } = MODEL;
+  const { roundTripMs, deviationMs, correlationMs, downQueue, upQueue } = MODEL;
+  const { downMbit = MODEL.downMbit, upMbit = MODEL.upMbit, link: beside, device } = rates;
   const words = [roundTripMs, deviationMs, correlationMs, downMbit, upMbit, downQueue, upQueue, 1].map(String);
+  if (beside !== undefined && device !== undefined) words.push(device, beside.space("client"), beside.space("server"));
   // In a group of its own, so that Ctrl-C does not take the link from under what is being ended. It ends with its input, which is ours.
   const child = spawn(program, words, { stdio: ["pipe", "pipe", "inherit"], detached: true });
   const exited = once(child, "exit");
@@ -83,7 +100,8 @@ export async function startLink(folder: string, options: LinkOptions): Promise<L
     return await next();
   }
   const link: Link = {
-    at: (end, command) => ["nsenter", `--net=/proc/${child.pid}/fd/${NAMESPACES[end]}`, "--", ...command],
+    space: (end) => `/proc/${child.pid}/fd/${NAMESPACES[end]}`,
+    at: (end, command) => ["nsenter", `--net=${link.space(end)}`, "--", ...command],
     late: async () => Number(await ask("late")) / 1_000,
     count: () => ask("count"),
     forget: async (port) => void (await ask(`forget ${port}`)),
@@ -95,6 +113,7 @@ export async function startLink(folder: string, options: LinkOptions): Promise<L
   };
   try {
     await next();
+    if (beside !== undefined) return link;
     await setUp(link, "client", [CLIENT_ADDRESS, SERVER_ADDRESS], options);
     await setUp(link, "server", [SERVER_ADDRESS, CLIENT_ADDRESS], options);
   } catch (error) {

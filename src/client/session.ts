@@ -192,6 +192,9 @@ const IN_MEMORY_SECONDS = 180;
 /** A question that is not answered for so long, and for so many round trips, is reason to look for another connection. */
 const SUSPECT_MS = 1_000;
 const SUSPECT_ROUND_TRIPS = 4;
+/** After the network has changed, or the computer has slept, sooner: the way may be another one, though the address is the same. */
+const MOVED_SUSPECT_MS = 150;
+const MOVED_MS = 5_000;
 /** Silence where there was none is reason to ask … */
 const SILENCE_MS = 500;
 /** … until nothing has moved for so long: then the session is idle, and is asked as often as any. */
@@ -224,6 +227,8 @@ class MultiplexedSession implements ServiceOpener {
     string,
     { readonly connection: number; readonly socket: Socket; readonly made?: PathOptions }
   >();
+  /** Names of those that are to be made again. */
+  readonly #missing = new Set<string>();
   readonly #streamsOf = new WeakMap<Duplex, number>();
   /** Questions on streams that wait for their answer: what comes next is no data yet. */
   #unanswered = 0;
@@ -239,6 +244,7 @@ class MultiplexedSession implements ServiceOpener {
   #late: NodeJS.Timeout | undefined;
   #unwatch: (() => void) | undefined;
   #superseding = false;
+  #movedAt = Number.NEGATIVE_INFINITY;
   /** What had been said and heard, and when that was last more than before. */
   #seen = { sent: 0, received: 0, at: Number.NEGATIVE_INFINITY };
   /** Since when it has no connection; undefined while it has one. */
@@ -282,7 +288,7 @@ class MultiplexedSession implements ServiceOpener {
         idle: () => this.#endIfIdle(),
         goingAway: () => {},
         disconnected: (reason, connections, connection) => {
-          this.#forgetPath(connection);
+          this.#forgetPath(connection, connections);
           if (connections === 0 && !this.#superseding) this.#detached(reason);
         },
         ended: (code, reason) => {
@@ -380,17 +386,17 @@ class MultiplexedSession implements ServiceOpener {
   #look(moved: boolean): void {
     const { session } = this.#pump;
     if (this.#pump.streams === 0 && session.connections > 0) return this.#rest(); // nobody waits for it
-    const doubtMs = Math.max(SUSPECT_MS, SUSPECT_ROUND_TRIPS * (session.roundTripMs ?? 0));
+    const now = performance.now();
+    if (moved) this.#movedAt = now;
+    const suspectMs = now - this.#movedAt < MOVED_MS ? MOVED_SUSPECT_MS : SUSPECT_MS;
+    const doubtMs = Math.max(suspectMs, SUSPECT_ROUND_TRIPS * (session.roundTripMs ?? 0));
+    if (moved && !this.#leaveDeserted()) return this.#resume();
+    if (moved) this.#pump.probe();
     const { unansweredMs, silenceMs } = this.#pump;
-    if (moved) {
-      this.#leaveDeserted();
-      this.#pump.probe();
-    }
-    if ((moved && session.connections < 2) || unansweredMs >= doubtMs) return this.#resume();
+    if (unansweredMs >= doubtMs) return this.#resume();
     if (unansweredMs > 0) return;
     if (this.#resumption !== undefined && !this.#resumption.answering && session.connections > 0) this.#stopResuming(); // it came back
     const { sent, received } = session.positions;
-    const now = performance.now();
     if (sent !== this.#seen.sent || received !== this.#seen.received) this.#seen = { sent, received, at: now };
     if (silenceMs > SILENCE_MS && now - this.#seen.at < CURIOUS_MS) this.#pump.probe();
   }
@@ -496,27 +502,32 @@ class MultiplexedSession implements ServiceOpener {
     return true;
   }
 
-  /** A connection is gone. One that was added is made again, as long as there is another one meanwhile. */
-  #forgetPath(connection: number): void {
+  /** A connection is gone. It is made again, as long as there is another one meanwhile; of the last one, resuming makes the next. */
+  #forgetPath(connection: number, connections: number): void {
     for (const [name, path] of this.#paths) {
       if (path.connection !== connection) continue;
       this.#paths.delete(name);
-      const made = path.made ?? (name === MAIN_PATH ? { name } : undefined);
-      if (made !== undefined) this.#addAgain(made);
+      const made = path.made ?? (connections > 0 ? { name } : undefined);
+      if (made !== undefined && !this.#missing.has(name)) this.#addAgain(made);
     }
   }
 
   #addAgain(options: PathOptions): void {
+    const { name, signal: _, ...again } = options;
+    this.#missing.add(name);
     setTimeout(() => {
-      if (this.#pump.session.ended !== undefined || this.#paths.has(options.name)) return;
-      const { signal: _, ...again } = options;
-      this.addPath(again).catch(() => this.#addAgain(options));
+      this.#missing.delete(name);
+      if (this.#pump.session.ended !== undefined || this.#paths.has(name)) return;
+      const isOver = this.#resumption !== undefined || this.#pump.session.connections === 0;
+      if (isOver) this.#addAgain(options);
+      else this.addPath({ name, ...again }).catch(() => this.#addAgain(options));
     }, ADD_AGAIN_MS).unref();
   }
 
-  /** Connections that start from an address which this computer has no more are gone, though nothing says so: the others are told. */
-  #leaveDeserted(): void {
-    if (this.#paths.size < 2) return;
+  /**
+   * Connections that start from an address which this computer has no more are gone, though nothing says so: the others are told. False when that is all of them.
+   */
+  #leaveDeserted(): boolean {
     const addresses = new Set(
       Object.values(networkInterfaces()).flatMap((all) => (all ?? []).map(({ address }) => address)),
     );
@@ -525,9 +536,11 @@ class MultiplexedSession implements ServiceOpener {
       ({ socket }) => socket.localAddress === undefined || addresses.has(plainAddress(socket.localAddress)),
     );
     const [alone] = left;
-    if (left.length === all.length || alone === undefined) return;
+    if (alone === undefined) return false;
+    if (left.length === all.length) return true;
     if (left.length === 1) this.#pump.alone(alone.connection);
     else for (const path of all) if (!left.includes(path)) this.#pump.leave(path.connection);
+    return true;
   }
 
   async detach(): Promise<DetachedSession> {
