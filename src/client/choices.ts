@@ -12,7 +12,7 @@ import type { ConnectOptions } from "./dial.ts";
 export interface ClientChoices
   extends Pick<
     ConnectOptions,
-    "strictHostKeyChecking" | "tls" | "pipeline" | "ca" | "certificate" | "connectTimeoutMs"
+    "strictHostKeyChecking" | "tls" | "pipeline" | "ca" | "certificate" | "connectTimeoutMs" | "paths"
   > {
   readonly knownHosts: string;
   /** How octets get there, as it is written. */

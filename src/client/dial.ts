@@ -10,6 +10,7 @@ import { type Address, parseAddress } from "./address.ts";
 import type { AuthOptions } from "./auth/options.ts";
 import { knownHosts } from "./known-hosts.ts";
 import { Limit, type Patience } from "./limit.ts";
+import type { PathRule } from "./path-rules.ts";
 import { personalPins } from "./personal.ts";
 import { type CertificateFiles, secure, secureInBand } from "./tls.ts";
 import { transportFor } from "./transports/index.ts";
@@ -46,6 +47,8 @@ export interface ConnectOptions {
    * all. A session that is kept goes on over another connection, and its streams with it.
    */
   readonly detachable?: number | false;
+  /** Connections that the session is to have beside the first one, where the server keeps it; and services that keep to one. */
+  readonly paths?: readonly PathRule[];
   /** Sign in; left out, and with no user in the address, the session belongs to nobody. */
   readonly auth?: AuthOptions;
   /** `SHA256:…` of the only key that the server may have; a new server that has it is pinned without a question. */

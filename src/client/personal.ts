@@ -11,9 +11,11 @@ import { agentSocket } from "./auth/agent.ts";
 import { type Logins, loginsIn } from "./auth/logins.ts";
 import type { ClientChoices } from "./choices.ts";
 import { pinName } from "./known-hosts.ts";
+import { personalPaths } from "./path-rules.ts";
 
 /**
- * A person's choices at an address. Rejects with STATE_UNUSABLE where the logins cannot be read.
+ * A person's choices at an address. Rejects with STATE_UNUSABLE where the logins cannot be read, with CONFIGURATION_BAD where the rules for
+ * connections cannot.
  * @param who the user that was named, and the one to be where nobody was and nobody has signed in: then nobody signs in, if left out
  */
 export async function personalChoices(
@@ -24,6 +26,7 @@ export async function personalChoices(
   const user = who.user ?? address.user ?? known.user ?? who.otherwise;
   const keyFile = user === undefined ? undefined : known.ways.get(user)?.keyFile;
   const agent = agentSocket(process.env);
+  const paths = await personalPaths(address);
   return {
     knownHosts: personalPins(),
     strictHostKeyChecking: "ask",
@@ -32,6 +35,7 @@ export async function personalChoices(
     ...(agent === undefined ? {} : { agent }),
     keysFolder: join(homedir(), ".ssh"),
     loginsFile: loginsFile(),
+    ...(paths.length > 0 ? { paths } : {}),
   };
 }
 

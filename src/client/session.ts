@@ -15,6 +15,7 @@ import { attachOver } from "./attach.ts";
 import { authOf, type SignedIn, signIn } from "./auth/authenticate.ts";
 import type { DetachedSession } from "./detached.ts";
 import { type ConnectOptions, dial } from "./dial.ts";
+import type { PathRule } from "./path-rules.ts";
 import { type Answer, type Asked, expectReplies, refusal } from "./replies.ts";
 import { type Reached, type Resumable, Resumption, reachedBy } from "./resume.ts";
 import { openTcp } from "./transports/tcp.ts";
@@ -26,11 +27,11 @@ export interface PathOptions {
   /** What streams call it by. */
   readonly name: string;
   /** Address of this computer that it starts from. */
-  readonly localAddress?: string;
+  readonly localAddress?: string | undefined;
   /** How octets get there, as in {@link ConnectOptions}; as the session was opened, if left out. */
-  readonly transport?: string | Transport;
+  readonly transport?: string | Transport | undefined;
   /** Only streams that are moved to it go over it; false, and left out: others too, wherever they come soonest. */
-  readonly reserved?: boolean;
+  readonly reserved?: boolean | undefined;
   readonly signal?: AbortSignal;
 }
 
@@ -206,6 +207,8 @@ const FIRST_CONNECTION = 1;
 /** Another connection has to be there in so long; one that was lost is made again after so long. */
 const ADD_MS = 10_000;
 const ADD_AGAIN_MS = 2_000;
+/** Streams that are gone are forgotten when there are so many of them. */
+const WANTED_SPARE = 64;
 /** What is to be detached has so long to come to rest; then a program or a service is not taking what is its own. */
 const REST_MS = 10_000;
 /** Between two looks whether it has. */
@@ -229,6 +232,8 @@ class MultiplexedSession implements ServiceOpener {
   >();
   /** Names of those that are to be made again. */
   readonly #missing = new Set<string>();
+  /** Streams that are wanted on one of them, by their numbers. */
+  readonly #wanted = new Map<number, string>();
   readonly #streamsOf = new WeakMap<Duplex, number>();
   /** Questions on streams that wait for their answer: what comes next is no data yet. */
   #unanswered = 0;
@@ -347,6 +352,7 @@ class MultiplexedSession implements ServiceOpener {
       if (granted !== undefined) {
         this.#ticket = { current: granted, ttlMs: granted.ttlSeconds * 1_000 };
         this.#pump.retain();
+        for (const rule of this.#options.paths ?? []) if (rule.name !== MAIN_PATH) this.#addRuled(rule);
         if (this.#pump.streams > 0) this.#watch();
         return { type: "accepted" };
       }
@@ -428,6 +434,7 @@ class MultiplexedSession implements ServiceOpener {
         this.#isAttached();
         const connection = this.#pump.attach(socket, rest, { received, limit, stored: generation });
         this.#paths.set(MAIN_PATH, { connection, socket });
+        this.#arrivedPath(MAIN_PATH, connection);
         const ms = Math.round(performance.now() - began);
         this.#options.log?.(
           `went on with the session at ${printAddress(this.#address)} over a new connection after ${ms} ms`,
@@ -479,6 +486,7 @@ class MultiplexedSession implements ServiceOpener {
         stored: generation,
       });
       this.#paths.set(name, { connection, socket, made: options });
+      this.#arrivedPath(name, connection);
       if (reserved) this.#pump.carryAll(connection, false);
     } catch (error) {
       socket.destroy();
@@ -496,10 +504,35 @@ class MultiplexedSession implements ServiceOpener {
 
   move(stream: Duplex, path: string | undefined): boolean {
     const id = this.#streamsOf.get(stream);
-    const to = path === undefined ? undefined : this.#paths.get(path);
-    if (id === undefined || (path !== undefined && to === undefined)) return false;
-    this.#pump.pin(id, to?.connection);
+    if (id === undefined || this.#pump.stream(id) === undefined) return false;
+    if (path !== undefined && !this.#paths.has(path)) return false;
+    this.#keepTo(id, path);
     return true;
+  }
+
+  /** A stream is wanted on a connection: now, and when there is one of that name again. */
+  #keepTo(id: number | undefined, path: string | undefined): void {
+    if (id === undefined) return;
+    if (path === undefined) this.#wanted.delete(id);
+    else this.#wanted.set(id, path);
+    if (this.#wanted.size > 2 * this.#pump.streams + WANTED_SPARE)
+      for (const each of [...this.#wanted.keys()]) if (this.#pump.stream(each) === undefined) this.#wanted.delete(each);
+    this.#pump.pin(id, path === undefined ? undefined : this.#paths.get(path)?.connection);
+  }
+
+  /** There is a connection of that name, again or for the first time. */
+  #arrivedPath(name: string, connection: number): void {
+    for (const [id, wanted] of this.#wanted) {
+      if (this.#pump.stream(id) === undefined) this.#wanted.delete(id);
+      else if (wanted === name) this.#pump.pin(id, connection);
+    }
+  }
+
+  #addRuled({ services: _, ...rule }: PathRule): void {
+    this.addPath(rule).catch((error: Error) => {
+      this.#options.log?.(error.message);
+      this.#addAgain(rule);
+    });
   }
 
   /** A connection is gone. It is made again, as long as there is another one meanwhile; of the last one, resuming makes the next. */
@@ -635,7 +668,7 @@ class MultiplexedSession implements ServiceOpener {
   openOn(duplex: ChannelDuplex, service: string, { host, via, signal, path }: OpenOptions & Through): void {
     const channel = this.#channel(service, host, via);
     if (channel.id !== undefined) this.#streamsOf.set(duplex, channel.id);
-    if (path !== undefined) this.move(duplex, path);
+    if (path !== undefined) this.#keepTo(channel.id, path);
     duplex.attach(channel);
     this.#pending?.push((error) => duplex.destroy(error));
     this.#expect(channel, asked(service, host, via), (answer) => {
@@ -719,6 +752,8 @@ class MultiplexedSession implements ServiceOpener {
     const [first = "", ...more] = lines;
     const channel = this.#opened(first);
     for (const line of more) channel.write(encodeLine(line));
+    const rule = this.#options.paths?.find(({ services }) => services?.includes(service));
+    if (rule !== undefined) this.#keepTo(channel.id, rule.name);
     return channel;
   }
 

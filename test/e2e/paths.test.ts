@@ -3,6 +3,7 @@
  * @module
  */
 import assert from "node:assert/strict";
+import { createHash } from "node:crypto";
 import path from "node:path";
 import test, { type TestContext } from "node:test";
 import { writeBulk } from "../support/bulk.ts";
@@ -16,6 +17,7 @@ const skip = needs("root", "ip", "nsenter", "unshare");
 const MEGABYTES = 20;
 
 interface World {
+  readonly lab: Lab;
   readonly network: Network;
   readonly hash: string;
   /** Runs a program in TypeScript at the client's; what it needs is in scope: `session`, `download` and `told`. */
@@ -37,6 +39,7 @@ async function world(t: TestContext): Promise<World> {
       listen: ["tcp://0.0.0.0:1078"],
       services: {
         bulk: { exec: ["cat", source], allow: ["anyone"] },
+        late: { exec: ["sh", "-c", `sleep 1; cat ${source}`], allow: ["anyone"] },
         echo: { exec: ["cat"], allow: ["anyone"] },
       },
       sessions: { connections: 3, detach: { anonymous: 4 } },
@@ -47,7 +50,7 @@ async function world(t: TestContext): Promise<World> {
   const client = path.join(import.meta.dirname, "../../src/client/index.ts");
   let programs = 0;
   return {
-    ...{ network, hash },
+    ...{ lab, network, hash },
     run(lines) {
       const file = lab.path(`client-${programs++}.ts`);
       const text = `import { createHash } from "node:crypto";
@@ -155,3 +158,31 @@ console.log("back");`);
   await program.hears(/back\n/);
   assert.equal(await program.ended, 0, program.complained);
 });
+
+for (const manager of ["the session manager", "no session manager"]) {
+  test(`rules in config.yaml say which services keep to which connection: ${manager}`, { skip }, async (t) => {
+    const { lab, network, received, hash } = await world(t);
+    const rules = [{ name: "fat", from: "10.78.1.2", services: ["late"], reserved: true, hosts: [SERVER] }];
+    await lab.run(["mkdir", "-p", lab.path("config", "fived")]);
+    await lab.write("config/fived/config.yaml", JSON.stringify({ paths: rules }));
+    const env = { FIVED_MANAGER: manager === "no session manager" ? "off" : lab.path("run", "manager.sock") };
+    const command = (...args: readonly string[]) => network.atClient(fived(...args));
+    lab.defer(async () => void (await lab.run(command("down"), { env })));
+    // The stream is there before the connection, which takes longer: it moves when that has come.
+    const script = `(echo x; sleep 1; cat "$2") | "$3" "$4" connect -o StrictHostKeyChecking=accept-new ${SERVER} "$5" >"$1"`;
+    const [node = "", bin = ""] = fived();
+    const transfer = async (service: string): Promise<void> => {
+      const out = lab.path(`out-${service}`);
+      await lab.run(network.atClient(["sh", "-c", script, "sh", out, lab.path("source"), node, bin, service]), { env });
+    };
+    const before = [await received(1), await received(2)];
+    await transfer("echo");
+    const between = [await received(1), await received(2)];
+    assert.ok((between[0] ?? 0) - (before[0] ?? 0) < MEGABYTES * 50_000, "what keeps to nothing uses what is for all");
+    assert.ok((between[1] ?? 0) - (before[1] ?? 0) > MEGABYTES * 900_000);
+    const bulk = await lab.run(command("connect", SERVER, "late"), { env });
+    assert.equal(createHash("sha256").update(bulk.stdout).digest("hex"), hash, bulk.stderr);
+    const after = [await received(1), await received(2)];
+    assert.ok((after[0] ?? 0) - (between[0] ?? 0) > MEGABYTES * 900_000, `${after} ${between}`);
+  });
+}
