@@ -20,11 +20,15 @@ export {
 export { serve } from "./chain/index.ts";
 export {
   type Address,
+  type AttachedSession,
+  type AttachedStream,
   type AuthClaim,
   type AuthOptions,
+  attach,
   type ClientMechanism,
   type ConnectOptions,
   connect,
+  type DetachedStream,
   FivedAgent,
   type FivedAgentOptions,
   type Forward,
@@ -36,6 +40,7 @@ export {
   loginsIn,
   loginsInMemory,
   type OpenOptions,
+  type PathOptions,
   parseAddress,
   type ServerLogins,
   type Session,

@@ -5,7 +5,7 @@
  */
 import fs from "node:fs/promises";
 import { Command } from "commander";
-import type { AttachedSession, DetachedSession, DetachedStream } from "../client/index.ts";
+import type { AttachedSession, DetachedStream } from "../client/index.ts";
 import { FivedError, replacePrivateFile } from "../io/index.ts";
 import { type ClientFlags, connectOptions, withClientFlags } from "./client-flags.ts";
 import { size } from "./progress.ts";
@@ -44,12 +44,12 @@ const TOKEN_OCTETS_MAX = 1_000_000;
 const NEW_LINE = "\n".charCodeAt(0);
 
 async function run(given: string | undefined, flags: Flags, command: Command): Promise<number> {
-  const { attachSession, detachedStreams, parseAddress, parseDetached } = await import("../client/index.ts");
+  const client = await import("../client/index.ts");
   const file = given === undefined || given === "-" ? undefined : given;
   const { token, rest } =
     file === undefined ? await firstLine() : { token: await fs.readFile(file, "utf8"), rest: undefined };
-  const detached = parseDetached(token, Date.now());
-  const streams = detachedStreams(detached.state);
+  const detached = client.parseDetached(token, Date.now());
+  const streams = client.detachedStreams(detached.state);
   if (flags.list === true) {
     for (const stream of streams) process.stdout.write(`${described(stream)}\n`);
     return 0;
@@ -58,7 +58,7 @@ async function run(given: string | undefined, flags: Flags, command: Command): P
     flags.stream === undefined && streams.length === 1 ? streams[0] : streams.find(({ id }) => id === flags.stream);
   if (chosen === undefined)
     command.error(`fived: Cannot attach: say with --stream which one of\n${streams.map(described).join("\n")}`);
-  const session = await attachSession(detached, await connectOptions(flags, parseAddress(detached.address)));
+  const session = await client.attach(token, await connectOptions(flags, client.parseAddress(detached.address)));
   if (file !== undefined) await fs.rm(file, { force: true }); // a token is good once
   process.stderr.write(`fived: attached to ${detached.address}: ${described(chosen)}\n`);
   await goOn(session, chosen, {
@@ -75,10 +75,10 @@ async function goOn(
   { id, sent }: DetachedStream,
   { terminal, skip, file, rest }: Flags & { readonly file?: string; readonly rest?: Uint8Array },
 ): Promise<void> {
-  const stream = streams.get(id);
+  const stream = streams.find((each) => each.id === id)?.stream;
   if (stream === undefined) throw new Error(`Invariant: stream ${id} is open`);
-  for (const other of streams.values()) if (other !== stream) other.on("error", () => {}); // its end is the session's
-  let left: Promise<DetachedSession> | undefined;
+  for (const { stream: other } of streams) if (other !== stream) other.on("error", () => {}); // its end is the session's
+  let left: Promise<string> | undefined;
   const leave = (): void => {
     left ??= session.detach();
     left.catch((error: Error) => stream.destroy(error));
@@ -100,9 +100,7 @@ async function goOn(
 }
 
 /** Where the token of a session is kept that was left again: in the file it came from, else it is told. */
-async function keep(detached: DetachedSession, file: string | undefined): Promise<void> {
-  const { printDetached } = await import("../client/index.ts");
-  const token = printDetached(detached);
+async function keep(token: string, file: string | undefined): Promise<void> {
   if (file === undefined) return void process.stderr.write(`fived: detached\n${token}\n`);
   await replacePrivateFile(file, `${token}\n`);
   process.stderr.write(`fived: detached; go on with it: fived attach ${file}\n`);

@@ -11,13 +11,7 @@ export type { AuthOptions, ClientMechanism } from "./auth/options.ts";
 export type { AuthClaim, Signer } from "./auth/signer.ts";
 export { type ClientChoices, optionsOf, type People } from "./choices.ts";
 export { connect } from "./connect.ts";
-export {
-  type DetachedSession,
-  type DetachedStream,
-  detachedStreams,
-  parseDetached,
-  printDetached,
-} from "./detached.ts";
+export { type DetachedStream, detachedStreams, parseDetached } from "./detached.ts";
 export type { ConnectOptions } from "./dial.ts";
 export { type Bind, type Forward, type ForwardOptions, forward } from "./forward.ts";
 export { FivedAgent, type FivedAgentOptions, fivedConnector } from "./http-agent.ts";
@@ -28,6 +22,14 @@ export { type Manager, type ManagerStatus, startManager } from "./manager/manage
 export { managerSocket } from "./manager/place.ts";
 export { personalChoices, personalLogins } from "./personal.ts";
 export { SessionPool } from "./pool.ts";
-export { type AttachedSession, attachSession, type OpenOptions, type ServiceOpener, type Session } from "./session.ts";
+export {
+  type AttachedSession,
+  type AttachedStream,
+  attach,
+  type OpenOptions,
+  type PathOptions,
+  type ServiceOpener,
+  type Session,
+} from "./session.ts";
 export type { Transport } from "./transports/transport.ts";
 export type { HostKeyChecking } from "./trust.ts";

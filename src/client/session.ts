@@ -13,7 +13,13 @@ import { Code, type CodeName, codeName, encodeLine, isServiceName, parseReply } 
 import { type Address, hostLine, parseAddress, printAddress } from "./address.ts";
 import { attachOver } from "./attach.ts";
 import { authOf, type SignedIn, signIn } from "./auth/authenticate.ts";
-import type { DetachedSession } from "./detached.ts";
+import {
+  type DetachedSession,
+  type DetachedStream,
+  detachedStreams,
+  parseDetached,
+  printDetached,
+} from "./detached.ts";
 import { type ConnectOptions, dial } from "./dial.ts";
 import type { PathRule } from "./path-rules.ts";
 import { type Answer, type Asked, expectReplies, refusal } from "./replies.ts";
@@ -61,6 +67,11 @@ export interface Session extends AsyncDisposable {
    * ours, with SESSION_LOST and status 507 where it has enough connections, and as dialling does.
    */
   addPath(options: PathOptions): Promise<void>;
+  /**
+   * Takes the session from this process and gives the token with which another goes on with it, see {@link attach}: a secret, good once. Its streams end here with SUPERSEDED,
+   * behind all that has come for them. Rejects with DETACH_IMPOSSIBLE where that is not to be had; it goes on here then.
+   */
+  detach(): Promise<string>;
   /** Leaves a connection; what it carried goes over the others. False where there is none of that name. */
   removePath(name: string): boolean;
   /** Moves a stream to a connection, or with undefined to whichever is good. False where there is no such connection, or no such stream. */
@@ -101,11 +112,6 @@ export interface ServiceOpener extends Session {
   readonly heard: Promise<void>;
   /** It has. */
   readonly isHeard: boolean;
-  /**
-   * Takes the session from this process, so that another can go on with it: its streams end here with SUPERSEDED, behind all that has come for them.
-   * Rejects with DETACH_IMPOSSIBLE where that is not to be had, and it goes on here.
-   */
-  detach(): Promise<DetachedSession>;
 }
 
 /** A session, for people to look at. */
@@ -136,28 +142,37 @@ export async function openSession(
   return new MultiplexedSession(address, start, options, lifetime === "ends-when-idle");
 }
 
-/** A session that another process has left, and its streams that are open, by their numbers. */
+/** A session that another process has left, and its streams that are open. */
 export interface AttachedSession {
-  readonly session: ServiceOpener;
-  readonly streams: ReadonlyMap<number, Duplex>;
+  readonly session: Session;
+  readonly streams: readonly AttachedStream[];
+}
+
+/** One of them: what comes next on `stream` is the octet behind the last that had come, and what is written goes behind what was sent. */
+export interface AttachedStream extends DetachedStream {
+  readonly stream: Duplex;
 }
 
 /**
- * Goes on with a session that another process has left. Rejects with SESSION_LOST where the server does not know it any more, or takes nobody for its
- * user; and as {@link dial} does.
+ * Goes on with a session that another process has left (paper section 3.1.7). Rejects with TOKEN_BAD for what is no token, or one whose time is over, with SESSION_LOST where
+ * the server does not know the session any more, and as {@link connect} does.
+ * @example
+ * const { session, streams } = await attach(await readFile("token", "utf8"), {});
+ * streams[0]?.stream.pipe(process.stdout);
  */
-export async function attachSession(detached: DetachedSession, options: ConnectOptions): Promise<AttachedSession> {
+export async function attach(token: string, options: ConnectOptions = {}): Promise<AttachedSession> {
+  const detached = parseDetached(token, Date.now());
   const { fingerprint, state } = detached;
   const address = parseAddress(detached.address);
   // A try, so that what is wrong with the way or with trust is told; the second one is the session's.
   const first = await dial(address, { ...options, expectedKey: fingerprint });
   first.socket.destroy();
   const session = new MultiplexedSession(address, detached, { ...options, expectedKey: fingerprint }, false);
-  const streams = new Map(state.streams.map(({ id }) => [id, session.adopt(id)]));
+  const streams = detachedStreams(state).map((each) => ({ ...each, stream: session.adopt(each.id) }));
   try {
     await session.attached;
   } catch (error) {
-    for (const stream of streams.values()) stream.on("error", () => {}).destroy();
+    for (const { stream } of streams) stream.on("error", () => {}).destroy();
     throw error;
   }
   return { session, streams };
@@ -576,7 +591,7 @@ class MultiplexedSession implements ServiceOpener {
     return true;
   }
 
-  async detach(): Promise<DetachedSession> {
+  async detach(): Promise<string> {
     const cannot = `Cannot detach the session at ${printAddress(this.#address)}`;
     const ticket = this.#ticket;
     if (ticket === undefined || this.#fingerprint === undefined)
@@ -604,13 +619,13 @@ class MultiplexedSession implements ServiceOpener {
     const { current, ttlMs } = this.#ticket ?? ticket;
     if (state === undefined) throw new FivedError("SESSION_LOST", `${cannot}: it is over`);
     this.#pump.end(Code.SUPERSEDED, "the session was detached, and can be attached to elsewhere");
-    return {
+    return printDetached({
       address: printAddress(this.#address),
       fingerprint: this.#fingerprint,
       ticket: current,
       expires: Date.now() + ttlMs,
       state,
-    };
+    });
   }
 
   /** A stream that another process has opened, as a Duplex. */
@@ -840,7 +855,7 @@ class BareSession implements ServiceOpener {
     return false;
   }
 
-  async detach(): Promise<DetachedSession> {
+  async detach(): Promise<string> {
     throw new FivedError(
       "DETACH_IMPOSSIBLE",
       `Cannot detach ${printAddress(this.#address)}: without TLS there is no session`,

@@ -13,7 +13,6 @@
 import { FivedError } from "../../io/index.ts";
 import { type Address, printAddress } from "../address.ts";
 import { type ClientChoices, optionsOf, type People } from "../choices.ts";
-import { printDetached } from "../detached.ts";
 import { SessionPool } from "../pool.ts";
 import type { ServiceOpener } from "../session.ts";
 
@@ -105,8 +104,7 @@ export class Held implements AsyncDisposable {
   /** Takes the sessions that have streams from here; rejects with DETACH_IMPOSSIBLE. */
   async detach(): Promise<readonly string[]> {
     const tokens: string[] = [];
-    for (const session of this.#pool.sessions)
-      if (session.status.streams > 0) tokens.push(printDetached(await session.detach()));
+    for (const session of this.#pool.sessions) if (session.status.streams > 0) tokens.push(await session.detach());
     return tokens;
   }
 

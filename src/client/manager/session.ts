@@ -79,6 +79,13 @@ export class ManagedSession implements Session {
     );
   }
 
+  async detach(): Promise<string> {
+    throw new FivedError(
+      "DETACH_IMPOSSIBLE",
+      `Cannot detach the session at ${this.#address}: the session manager shares it with other programs; fived detach takes it from all of them`,
+    );
+  }
+
   removePath(): boolean {
     return false;
   }

@@ -1,0 +1,90 @@
+import assert from "node:assert/strict";
+import { once } from "node:events";
+import fs from "node:fs/promises";
+import os from "node:os";
+import path from "node:path";
+import test, { type TestContext } from "node:test";
+import { within } from "../../test/support/deadline.ts";
+import { backEnd, Victim } from "../../test/support/victim.ts";
+import { attach, connect } from "../index.ts";
+import type { ConnectOptions } from "./dial.ts";
+
+async function world(t: TestContext): Promise<{ readonly address: string; readonly options: ConnectOptions }> {
+  const echo = await backEnd(t, (socket) => socket.pipe(socket));
+  const { at } = await Victim.start(t, {
+    services: { echo: { to: echo } },
+    sessions: { detach: { anonymous: 10 } },
+  });
+  const folder = await fs.mkdtemp(path.join(os.tmpdir(), "fived-attach-"));
+  t.after(() => fs.rm(folder, { recursive: true, force: true }));
+  const options = { strictHostKeyChecking: "off", knownHosts: path.join(folder, "known_hosts") } as const;
+  return { address: `127.0.0.1:${at.port}`, options };
+}
+
+test("a program leaves a session, and another goes on with each of its streams", async (t) => {
+  const { address, options } = await world(t);
+  const session = await connect(address, options);
+  const [one, other] = [session.open("echo"), session.open("echo")];
+  for (const [stream, word] of [
+    [one, "one"],
+    [other, "other"],
+  ] as const) {
+    stream.write(word);
+    assert.equal(String((await within(once(stream, "data"), "an echo"))[0]), word);
+  }
+  const ends = [one, other].map((stream) => within(once(stream, "error"), "its end"));
+  const token = await session.detach();
+  for (const [error] of await Promise.all(ends)) {
+    assert.equal(error.code, "STREAM_RESET");
+    assert.equal(error.reason, "SUPERSEDED");
+  }
+  await assert.rejects(session.closed, { code: "SESSION_LOST" });
+  const { session: again, streams } = await attach(token, options);
+  await using _again = again;
+  assert.deepEqual(
+    streams.map(({ id, service, sent, received }) => ({ id, service, sent, received })),
+    [
+      { id: 1, service: "echo", sent: 3, received: "+ SUCCESS\r\none".length },
+      { id: 3, service: "echo", sent: 5, received: "+ SUCCESS\r\nother".length },
+    ],
+  );
+  for (const { stream } of streams) {
+    stream.end("again");
+    const parts: Buffer[] = [];
+    for await (const part of stream) parts.push(part);
+    assert.equal(Buffer.concat(parts).toString(), "again");
+  }
+  const more = again.open("echo");
+  more.write("more");
+  assert.equal(String((await within(once(more, "data"), "an echo"))[0]), "more");
+  more.end();
+  await within(once(more.resume(), "close"), "its end");
+});
+
+test("a session that cannot be left goes on: what has come was not taken", async (t) => {
+  const { address, options } = await world(t);
+  await using session = await connect(address, options);
+  const stream = session.open("echo");
+  stream.write(Buffer.alloc(300_000, "x")); // nobody reads what comes back
+  await within(once(stream, "connect"), "the service");
+  await assert.rejects(session.detach(), { code: "DETACH_IMPOSSIBLE", message: /has not taken/ });
+  let heard = 0;
+  stream.on("data", ({ length }: Buffer) => {
+    heard += length;
+    if (heard === 300_000) stream.end();
+  });
+  await within(once(stream, "end"), "all of it");
+  assert.equal(heard, 300_000);
+});
+
+test("without a ticket nothing can be left, nor another connection added", async (t) => {
+  const { address, options } = await world(t);
+  await using session = await connect(address, { ...options, detachable: false });
+  await assert.rejects(session.detach(), { code: "DETACH_IMPOSSIBLE" });
+  await assert.rejects(session.addPath({ name: "other" }), { code: "DETACH_IMPOSSIBLE" });
+  assert.equal(session.removePath("other"), false);
+});
+
+test("what is no token is refused", async () => {
+  await assert.rejects(attach("fived-session:AAAA"), { code: "TOKEN_BAD" });
+});
