@@ -6,8 +6,9 @@ import path from "node:path";
 import test, { type TestContext } from "node:test";
 import { within } from "../../test/support/deadline.ts";
 import { backEnd, Victim } from "../../test/support/victim.ts";
-import { attach, connect } from "../index.ts";
+import { connect } from "./connect.ts";
 import type { ConnectOptions } from "./dial.ts";
+import { attach } from "./session.ts";
 
 async function world(t: TestContext): Promise<{ readonly address: string; readonly options: ConnectOptions }> {
   const echo = await backEnd(t, (socket) => socket.pipe(socket));
