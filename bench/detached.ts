@@ -85,6 +85,8 @@ async function download(
   const began = performance.now();
   const stream = session.open("zeros");
   await once(stream.resume(), "end");
+  stream.end();
+  await once(stream, "close");
   return {
     mbytesPerSecond: BULK_BYTES / 1e3 / (performance.now() - began),
     cpuSeconds: cpuSecondsOf(server.tree()) - before,
