@@ -208,7 +208,9 @@ export class Resumption {
       socket.destroy();
       if (isFinal(error) && !this.#stopped.signal.aborted) {
         this.stop();
-        this.#session.failed(Code.UNAVAILABLE, error.message);
+        const why =
+          error.status === 410 ? "the server says that it is over" : "the server knows no such session of ours";
+        this.#session.failed(Code.UNAVAILABLE, `${why} (${error.status})`);
       }
       throw error;
     }

@@ -517,6 +517,7 @@ class Daemon implements SessionServer {
       detached: () => {
         if (detachable === undefined) return session.endDetached("the connection was lost");
         this.#log.debug({ session: standing.caller.session, user: standing.caller.user }, "session detached");
+        standing.parked();
         this.#detachables.park(detachable, () => session.endDetached("nobody attached to it in time"));
       },
       ticketStored: (generation) => detachable?.confirmed(generation),

@@ -26,12 +26,15 @@ export class Standing {
   address: string | undefined;
   /** Whether what the client showed in the handshake leads to an authority we were configured with. */
   #certificateValid: boolean;
+  /** What the client showed in the handshake: it counts for the session also when that connection is gone. */
+  #leaf: X509Certificate | undefined;
 
   /** @param carrier the connection; one inside TLS has had its handshake */
   constructor(caller: Caller, carrier: { readonly socket: unknown; readonly address: string | undefined }) {
     this.#socket = carrier.socket instanceof TLSSocket ? carrier.socket : undefined;
     this.address = carrier.address;
     this.#certificateValid = this.#socket !== undefined && isVerified(this.#socket);
+    this.#leaf = this.#socket?.getPeerX509Certificate();
     const { leaf, valid = false } = this.certificate ?? {};
     const name = leaf !== undefined && valid ? subjectOf(leaf).CN : undefined;
     this.caller = name === undefined ? caller : { ...caller, certificateName: name };
@@ -42,8 +45,14 @@ export class Standing {
     this.#socket = other.#socket;
     this.address = other.address;
     this.#certificateValid = other.#certificateValid;
+    this.#leaf = other.#leaf;
     const { peer, local } = other.caller;
     this.caller = { ...this.caller, peer, ...(local === undefined ? {} : { local }) };
+  }
+
+  /** The session has no connection: of the last one nothing is kept. */
+  parked(): void {
+    this.#socket = undefined;
   }
 
   /** See {@link Exchange.binding}. */
@@ -54,7 +63,7 @@ export class Standing {
 
   /** See {@link Exchange.certificate}. */
   get certificate(): Exchange["certificate"] {
-    const leaf: X509Certificate | undefined = this.#socket?.getPeerX509Certificate();
+    const leaf = this.#leaf;
     return leaf === undefined ? undefined : { leaf, valid: this.#certificateValid };
   }
 

@@ -4,14 +4,17 @@
  */
 import assert from "node:assert/strict";
 import { randomBytes } from "node:crypto";
+import { once } from "node:events";
 import fs from "node:fs/promises";
 import test from "node:test";
 import { setTimeout as pause } from "node:timers/promises";
-import { connect } from "../../src/client/index.ts";
+import { attach, type ConnectOptions, connect } from "../../src/client/index.ts";
 import { Random, seed } from "../sim/seed.ts";
 import { hashOfFile, writeBulk } from "../support/bulk.ts";
 import { eventually, within } from "../support/deadline.ts";
 import { client } from "../support/fived.ts";
+import { Lab } from "../support/lab.ts";
+import { needs } from "../support/needs.ts";
 import { Relay } from "../support/relay.ts";
 import { backEnd, Victim } from "../support/victim.ts";
 
@@ -127,4 +130,60 @@ test("S05 processes that are stopped for longer than it takes to be dead, and wh
     await within(over, "everything to come through");
     assert.ok(Buffer.concat(heard).equals(said));
   });
+});
+
+test("who has signed in with a certificate goes on with it, and nobody else does", {
+  skip: needs("openssl"),
+}, async (t) => {
+  const lab = await Lab.open(t);
+  const folder = await lab.makeFolder("certificates");
+  const openssl = async (...args: readonly string[]): Promise<void> => {
+    const { status, stderr } = await lab.run(["openssl", ...args], { cwd: folder });
+    assert.equal(status, 0, stderr);
+  };
+  const curve = ["-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes"];
+  await fs.writeFile(`${folder}/client.ext`, "extendedKeyUsage=clientAuth\n");
+  await openssl("req", "-x509", ...curve, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=ca", "-days", "2");
+  for (const file of ["alice", "again"]) {
+    await openssl("req", ...curve, "-keyout", `${file}.key`, "-out", `${file}.csr`, "-subj", "/CN=alice");
+    const issuer = ["-CA", "ca.pem", "-CAkey", "ca.key", "-extfile", "client.ext", "-days", "2"];
+    await openssl("x509", "-req", "-in", `${file}.csr`, ...issuer, "-out", `${file}.pem`);
+  }
+  await fs.chmod(`${folder}/ca.key`, 0o600);
+  const echo = await backEnd(t, (socket) => socket.pipe(socket));
+  const victim = await Victim.start(t, {
+    services: { echo: { to: echo, allow: ["alice"] } },
+    users: [{ name: "alice" }],
+    auth: { mechanisms: ["cert"] },
+    tls: { certificate: `${folder}/ca.pem`, key: `${folder}/ca.key`, clientCa: `${folder}/ca.pem` },
+    limits: { unauthenticated: { spareLoopback: true } },
+  });
+  const relay = await Relay.to(t, victim.at);
+  const options = (file: string): ConnectOptions => ({
+    knownHosts: victim.lab.path("known_hosts"),
+    strictHostKeyChecking: "accept-new",
+    certificate: { certificate: `${folder}/${file}.pem`, key: `${folder}/${file}.key` },
+    auth: { user: "alice", mechanisms: ["cert"] },
+  });
+  await using session = await connect(`127.0.0.1:${relay.port}`, options("alice"));
+  const stream = session.open("echo");
+  const echoed = async (word: string): Promise<void> => {
+    const heard = within(once(stream, "data"), "an echo");
+    stream.write(word);
+    assert.equal(String((await heard)[0]), word);
+  };
+  await echoed("one");
+  for (const word of ["two", "three"]) {
+    relay.cut();
+    await echoed(word);
+  }
+  const token = await session.detach().finally(() => stream.on("error", () => {}));
+  await assert.rejects(attach(token, options("again")), { code: "SESSION_LOST", message: /\(403\)/ });
+  const { session: elsewhere, streams } = await attach(token, options("alice"));
+  await using _elsewhere = elsewhere;
+  const [first] = streams;
+  assert.ok(first !== undefined);
+  first.stream.write("four");
+  assert.equal(String((await within(once(first.stream, "data"), "an echo"))[0]), "four");
+  first.stream.on("error", () => {}); // it ends with its session
 });

@@ -116,5 +116,8 @@ test("a server that is killed and started again does not know the session: the c
   await all.server.ended;
   await all.serve();
   assert.equal(await within(all.program.ended, "the command to give up"), 255);
-  assert.match(all.program.complained, /the server says "403 ATTACH refused"/);
+  assert.match(
+    all.program.complained,
+    /Cannot go on with the stream: the server knows no such session of ours \(403\)/,
+  );
 });
