@@ -128,7 +128,8 @@ export class DetachableSessions {
   ): { readonly detachable: Detachable; readonly granted: DetachableGrant } | undefined {
     const { keepMs, queueBytes, attaches, perIdentity, anonymous, total } = this.settings;
     const most = user === undefined ? anonymous : perIdentity;
-    const before = this.#ofUser.get(user) ?? 0;
+    if (this.#count(user) >= most) this.#makeRoomFor(user);
+    const before = this.#count(user);
     if (before >= most || this.#all.size >= total) return undefined;
     const ttlMs = Math.min(keepMs, (ttlSeconds ?? Number.POSITIVE_INFINITY) * 1_000);
     const secret = randomBytes(SECRET_BYTES);
@@ -137,6 +138,23 @@ export class DetachableSessions {
     this.#ofUser.set(user, before + 1);
     const { sid } = detachable;
     return { detachable, granted: { sid, generation: 0, secret, ttlSeconds: Math.floor(ttlMs / 1_000), queueBytes } };
+  }
+
+  #count(user: string | undefined): number {
+    return this.#ofUser.get(user) ?? 0;
+  }
+
+  /**
+   * Of somebody's own sessions the one that has been without a connection longest makes room for a new one: most likely nobody is left who could attach to
+   * it, as when a session manager was killed. Nobody's sessions are no one's own.
+   */
+  #makeRoomFor(user: string | undefined): void {
+    if (user === undefined) return;
+    for (const detachable of this.#parked) {
+      if (detachable.user !== user) continue;
+      detachable.session?.endDetached("a newer session has taken its place");
+      return;
+    }
   }
 
   /** The session for which that is proved, also one that is over; undefined for everything else, in the same time. */
@@ -172,7 +190,7 @@ export class DetachableSessions {
     const name = key(detachable.sid);
     if (!this.#all.delete(name)) return;
     this.unpark(detachable);
-    const left = (this.#ofUser.get(detachable.user) ?? 1) - 1;
+    const left = this.#count(detachable.user) - 1;
     if (left > 0) this.#ofUser.set(detachable.user, left);
     else this.#ofUser.delete(detachable.user);
     detachable.session = undefined;

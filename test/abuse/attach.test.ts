@@ -293,6 +293,24 @@ test("H: bounds of detached sessions", async (t) => {
     },
   );
 
+  await victim.survives(t, "D20 of one's own sessions the one that is alone longest makes room", async () => {
+    const held = await Promise.all(Array.from({ length: 4 }, () => signedIn(victim, "alice")));
+    await using first = await detachable(victim);
+    first.enemy.socket.destroy();
+    await eventually(async () => assert.ok(victim.log().some(({ msg }) => msg === "session detached")), "the loss");
+    try {
+      let granted = 0;
+      for (const enemy of held) {
+        enemy.say("DETACHABLE\r\n");
+        if ((await enemy.line()).startsWith("+ DET")) granted++;
+      }
+      assert.equal(granted, 4);
+      assert.equal(await first.refused(first.ticket), "- 410 that session is over");
+    } finally {
+      for (const enemy of held) enemy.socket.destroy();
+    }
+  });
+
   await victim.survives(t, "D20 four of an identity, none of nobody", async () => {
     await using nobody = await Enemy.approach(victim.at, TLS);
     nobody.say("DETACHABLE\r\nLIST tls\r\n");
