@@ -10,6 +10,7 @@ const SESSION: DetachedSession = {
   address: "example.org",
   fingerprint: "SHA256:jS2bZ5GvhXz0n0rqyWqrmEFyhV3f0eWUq1vdCZy0z0A",
   ticket: { sid: randomBytes(16), generation: 3, secret: randomBytes(32) },
+  ttlMs: 900_000,
   expires: 2_000,
   state: {
     ...{ sent: 500, received: 900, limit: 2_000, nextStream: 7, lastTaken: undefined },

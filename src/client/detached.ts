@@ -16,7 +16,8 @@ export interface DetachedSession {
   /** `SHA256:…` of the server's key. */
   readonly fingerprint: string;
   readonly ticket: Ticket;
-  /** When the server forgets it, at the latest. Milliseconds since 1970. */
+  /** For how long the server keeps it without a connection, in milliseconds; and so when it forgets it at the latest, in milliseconds since 1970. */
+  readonly ttlMs: number;
   readonly expires: number;
   readonly state: SessionState;
 }
@@ -53,6 +54,7 @@ const schema = z
     session: octets(SID_BYTES),
     generation: z.number().int().min(0).max(0xffff_ffff),
     secret: octets(SECRET_BYTES),
+    keep: count,
     expires: count,
     sent: count,
     received: count,
@@ -86,7 +88,7 @@ const schema = z
   );
 
 /** The token of a session. */
-export function printDetached({ address, fingerprint, ticket, expires, state }: DetachedSession): string {
+export function printDetached({ address, fingerprint, ticket, ttlMs, expires, state }: DetachedSession): string {
   const { lastTaken, streams, ...counts } = state;
   const contents: z.input<typeof schema> = {
     version: 1,
@@ -95,6 +97,7 @@ export function printDetached({ address, fingerprint, ticket, expires, state }: 
     session: Buffer.from(ticket.sid).toString("base64url"),
     generation: ticket.generation,
     secret: Buffer.from(ticket.secret).toString("base64url"),
+    keep: ttlMs,
     expires,
     ...counts,
     ...(lastTaken === undefined ? {} : { lastTaken }),
@@ -115,7 +118,7 @@ export function parseDetached(text: string, now: number): DetachedSession {
       "TOKEN_BAD",
       `Cannot attach: this is no token of a detached session, which begins with ${PREFIX}`,
     );
-  const { address, key, session, generation, secret, expires, lastTaken, streams, ...counts } = data;
+  const { address, key, session, generation, secret, keep, expires, lastTaken, streams, ...counts } = data;
   if (expires <= now)
     throw new FivedError(
       "TOKEN_BAD",
@@ -126,6 +129,7 @@ export function parseDetached(text: string, now: number): DetachedSession {
     address,
     fingerprint: key,
     ticket: { sid: session, generation, secret },
+    ttlMs: keep,
     expires,
     state: {
       ...{ sent, received, limit, nextStream, lastTaken, peer, reset },

@@ -267,6 +267,8 @@ class MultiplexedSession implements ServiceOpener {
   #movedAt = Number.NEGATIVE_INFINITY;
   /** What had been said and heard, and when that was last more than before. */
   #seen = { sent: 0, received: 0, at: Number.NEGATIVE_INFINITY };
+  /** Another process has left it, and it has had no connection here yet. */
+  #isTakenOver = false;
   /** Since when it has no connection; undefined while it has one. */
   #lostAt: number | undefined;
   /** Why the server did not begin the session, which says more than that it is over. */
@@ -332,8 +334,9 @@ class MultiplexedSession implements ServiceOpener {
       this.#isHeard = true;
       heard.resolve();
       this.#pending = undefined;
-      this.#ticket = { current: begin.ticket, ttlMs: ATTACH_MS };
-      this.#detached("it was detached");
+      this.#ticket = { current: begin.ticket, ttlMs: begin.ttlMs };
+      this.#isTakenOver = true;
+      this.#findConnection(ATTACH_MS, "nobody answers");
     }
   }
 
@@ -393,11 +396,16 @@ class MultiplexedSession implements ServiceOpener {
     this.#options.log?.(
       `lost the connection to ${printAddress(this.#address)} (${reason}): trying to go on over another`,
     );
+    this.#findConnection(this.#ticket.ttlMs, reason);
+  }
+
+  /** It has no connection, and ends when it has none in time. */
+  #findConnection(ms: number, reason: string): void {
     this.#lostAt ??= performance.now();
     this.#late ??= setTimeout(
       () =>
         this.#pump.end(Code.UNAVAILABLE, `it could not be attached in time: ${this.#resumption?.trouble ?? reason}`),
-      this.#ticket.ttlMs,
+      ms,
     ).unref();
     this.#watch();
     this.#resume();
@@ -451,9 +459,11 @@ class MultiplexedSession implements ServiceOpener {
         this.#paths.set(MAIN_PATH, { connection, socket });
         this.#arrivedPath(MAIN_PATH, connection);
         const ms = Math.round(performance.now() - began);
-        this.#options.log?.(
-          `went on with the session at ${printAddress(this.#address)} over a new connection after ${ms} ms`,
-        );
+        if (this.#isTakenOver) this.#isTakenOver = false;
+        else
+          this.#options.log?.(
+            `went on with the session at ${printAddress(this.#address)} over a new connection after ${ms} ms`,
+          );
       },
       failed: (code, reason) => this.#pump.end(code, reason),
     };
@@ -623,6 +633,7 @@ class MultiplexedSession implements ServiceOpener {
       address: printAddress(this.#address),
       fingerprint: this.#fingerprint,
       ticket: current,
+      ttlMs,
       expires: Date.now() + ttlMs,
       state,
     });

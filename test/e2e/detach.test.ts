@@ -5,6 +5,7 @@
 import assert from "node:assert/strict";
 import fs from "node:fs/promises";
 import test, { type TestContext } from "node:test";
+import { parseDetached } from "../../src/client/index.ts";
 import { hashOfFile, writeBulk } from "../support/bulk.ts";
 import { eventually, within } from "../support/deadline.ts";
 import { client, fived } from "../support/fived.ts";
@@ -137,7 +138,10 @@ test("a shell is left, gone on with elsewhere, and left again", async (t) => {
   other.signal("SIGTERM");
   assert.equal(await within(other.ended, "the command to end"), 0, other.complained);
   assert.match(other.complained, /detached; go on with it: fived attach/);
+  assert.doesNotMatch(other.complained, /lost|over a new connection/, "nothing was lost");
   assert.equal((await fs.stat(file)).mode & 0o777, 0o600);
+  const { expires } = parseDetached(await fs.readFile(file, "utf8"), Date.now());
+  assert.ok(expires > Date.now() + 600_000, "it is kept as long as the first time");
   // From standard input this time: the token is its first line.
   const { status, stdout, stderr } = await there.lab.run(fived("attach", ...NEW), {
     env: there.env,
