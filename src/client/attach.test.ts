@@ -8,7 +8,7 @@ import { within } from "../../test/support/deadline.ts";
 import { backEnd, Victim } from "../../test/support/victim.ts";
 import { connect } from "./connect.ts";
 import type { ConnectOptions } from "./dial.ts";
-import { attach } from "./session.ts";
+import { attach } from "./open-session.ts";
 
 async function world(t: TestContext): Promise<{ readonly address: string; readonly options: ConnectOptions }> {
   const echo = await backEnd(t, (socket) => socket.pipe(socket));

@@ -12,9 +12,11 @@ import { addressOf, type ConnectOptions } from "./dial.ts";
 import type { Asked, ManagerClient } from "./manager/client.ts";
 import { managerHere } from "./manager/ours.ts";
 import { ManagedSession } from "./manager/session.ts";
+import { openSession } from "./open-session.ts";
 import { personalChoices } from "./personal.ts";
 import { SessionPool } from "./pool.ts";
-import { abortWith, type OpenOptions, openSession, type Session } from "./session.ts";
+import type { OpenOptions, Session } from "./session.ts";
+import { abortWith } from "./session-lines.ts";
 import type { Transport } from "./transports/transport.ts";
 
 /**

@@ -20,16 +20,9 @@ export { type ManagedForward, ManagerClient } from "./manager/client.ts";
 export type { HeldStatus } from "./manager/held.ts";
 export { type Manager, type ManagerStatus, startManager } from "./manager/manager.ts";
 export { managerSocket } from "./manager/place.ts";
+export { type AttachedSession, type AttachedStream, attach } from "./open-session.ts";
 export { personalChoices, personalLogins } from "./personal.ts";
 export { SessionPool } from "./pool.ts";
-export {
-  type AttachedSession,
-  type AttachedStream,
-  attach,
-  type OpenOptions,
-  type PathOptions,
-  type ServiceOpener,
-  type Session,
-} from "./session.ts";
+export type { OpenOptions, PathOptions, ServiceOpener, Session } from "./session.ts";
 export type { Transport } from "./transports/transport.ts";
 export type { HostKeyChecking } from "./trust.ts";

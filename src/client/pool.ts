@@ -6,7 +6,8 @@
 import { FivedError } from "../io/index.ts";
 import { type Address, printAddress } from "./address.ts";
 import type { ConnectOptions } from "./dial.ts";
-import { openSession, type ServiceOpener } from "./session.ts";
+import { openSession } from "./open-session.ts";
+import type { ServiceOpener } from "./session.ts";
 
 /** Opens sessions when they are needed; each ends with its last stream, unless the pool is one that keeps them. */
 export class SessionPool implements AsyncDisposable {

@@ -6,7 +6,8 @@
 import type { Duplex } from "node:stream";
 import { ChannelDuplex, FivedError } from "../../io/index.ts";
 import type { ClientChoices } from "../choices.ts";
-import { abortWith, type OpenOptions, type Session } from "../session.ts";
+import type { OpenOptions, Session } from "../session.ts";
+import { abortWith } from "../session-lines.ts";
 import type { Asked, ManagerClient } from "./client.ts";
 
 /** Uses a session through the manager. */
