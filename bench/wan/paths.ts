@@ -157,7 +157,7 @@ export default service("zeros", (stream) => {
     },
   });
   source.on("error", () => {});
-  stream.on("error", () => source.destroy());
+  stream.on("error", () => source.destroy()).resume();
   source.pipe(stream);
 });
 `;
