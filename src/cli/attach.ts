@@ -48,7 +48,7 @@ async function run(given: string | undefined, flags: Flags, command: Command): P
   const file = given === undefined || given === "-" ? undefined : given;
   const { token, rest } =
     file === undefined ? await firstLine() : { token: await fs.readFile(file, "utf8"), rest: undefined };
-  const detached = client.parseDetached(token, Date.now());
+  const detached = await client.parseDetached(token, Date.now());
   const streams = client.detachedStreams(detached.state);
   if (flags.list === true) {
     for (const stream of streams) process.stdout.write(`${described(stream)}\n`);

@@ -3,11 +3,11 @@
  * and it is good once: attaching makes another ticket (PROTOCOL §4.8).
  * @module
  */
-import { z } from "zod";
-import { SECRET_BYTES, SID_BYTES, type Ticket } from "../identity/index.ts";
+import type { Ticket } from "../identity/index.ts";
 import { FivedError } from "../io/index.ts";
 import type { SessionState } from "../session/index.ts";
 import { isServiceName } from "../wire/index.ts";
+import type { DetachedText } from "./detached-schema.ts";
 
 /** A session without a process. */
 export interface DetachedSession {
@@ -35,62 +35,10 @@ export interface DetachedStream {
 const PREFIX = "fived-session:";
 /** Characters of a token at most; a session with 100 streams has some 20,000. */
 const TOKEN_CHARACTERS_MAX = 1_000_000;
-const STREAMS_MAX = 10_000;
-
-const count = z.number().int().min(0).max(Number.MAX_SAFE_INTEGER);
-const streamId = z.number().int().min(1).max(0xffff_ffff);
-const octets = (length: number) =>
-  z
-    .string()
-    .regex(/^[\w-]*$/)
-    .transform((text) => new Uint8Array(Buffer.from(text, "base64url")))
-    .refine((bytes) => bytes.length === length);
-
-const schema = z
-  .strictObject({
-    version: z.literal(1),
-    address: z.string().min(1).max(600),
-    key: z.string().regex(/^SHA256:[\w+/]{43}$/),
-    session: octets(SID_BYTES),
-    generation: z.number().int().min(0).max(0xffff_ffff),
-    secret: octets(SECRET_BYTES),
-    keep: count,
-    expires: count,
-    sent: count,
-    received: count,
-    limit: count,
-    nextStream: z.number().int().min(1).max(0x1_0000_0001),
-    lastTaken: count.optional(),
-    peer: z.strictObject({ payload: count.max(0xffff_ffff), streams: count, credit: count, window: count }),
-    streams: z
-      .array(
-        z.strictObject({
-          id: streamId,
-          request: z.string().max(2_000),
-          sent: count,
-          credit: count,
-          received: count,
-          granted: count,
-          window: count,
-          ended: z.boolean(),
-          finished: z.boolean(),
-        }),
-      )
-      .max(STREAMS_MAX),
-    reset: z.array(z.tuple([streamId, count])).max(STREAMS_MAX),
-  })
-  .refine(({ received, limit }) => limit >= received)
-  .refine(({ streams }) => new Set(streams.map(({ id }) => id)).size === streams.length)
-  .refine(({ streams, nextStream }) =>
-    streams.every(
-      ({ id, received, granted, sent, credit }) => id < nextStream && received <= granted && sent <= credit,
-    ),
-  );
-
 /** The token of a session. */
 export function printDetached({ address, fingerprint, ticket, ttlMs, expires, state }: DetachedSession): string {
   const { lastTaken, streams, ...counts } = state;
-  const contents: z.input<typeof schema> = {
+  const contents: DetachedText = {
     version: 1,
     address,
     key: fingerprint,
@@ -107,8 +55,9 @@ export function printDetached({ address, fingerprint, ticket, ttlMs, expires, st
   return PREFIX + Buffer.from(JSON.stringify(contents)).toString("base64url");
 }
 
-/** Reads a token; blanks around it are no mistake. Throws TOKEN_BAD for what is none, and for one whose time is over. */
-export function parseDetached(text: string, now: number): DetachedSession {
+/** Reads a token; blanks around it are no mistake. Rejects with TOKEN_BAD for what is none, and for one whose time is over. */
+export async function parseDetached(text: string, now: number): Promise<DetachedSession> {
+  const { detachedSchema: schema } = await import("./detached-schema.ts"); // its library is large, and hardly any process needs it
   const said = text.length <= TOKEN_CHARACTERS_MAX ? text.trim() : "";
   const { success, data } = schema.safeParse(
     said.startsWith(PREFIX) ? contentsOf(said.slice(PREFIX.length)) : undefined,

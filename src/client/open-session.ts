@@ -45,7 +45,7 @@ export interface AttachedStream extends DetachedStream {
  * streams[0]?.stream.pipe(process.stdout);
  */
 export async function attach(token: string, options: ConnectOptions = {}): Promise<AttachedSession> {
-  const detached = parseDetached(token, Date.now());
+  const detached = await parseDetached(token, Date.now());
   const { fingerprint, state } = detached;
   const address = parseAddress(detached.address);
   // A try, so that what is wrong with the way or with trust is told; the second one is the session's.

@@ -16,7 +16,6 @@ import { readFile } from "node:fs/promises";
 import { isIP } from "node:net";
 import { join } from "node:path";
 import { parse } from "yaml";
-import { z } from "zod";
 import { configurationFolder, FivedError } from "../io/index.ts";
 import { isServiceName } from "../wire/index.ts";
 import type { Address } from "./address.ts";
@@ -36,33 +35,38 @@ export interface PathRule {
 /** Connections a person may want of one session: a server allows fewer. */
 const RULES_MAX = 16;
 
-const name = z.string().regex(/^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/, "expected a name of letters, digits and . _ -");
+const NAME = /^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$/;
 
-/** A rule as data, also between a program and the session manager. */
-export const pathRule = z.strictObject({
-  name,
-  localAddress: z
-    .string()
-    .refine((text) => isIP(text) > 0, "expected an IP address")
-    .optional(),
-  transport: z.string().max(4_096).refine(isTransport, "expected a transport").optional(),
-  reserved: z.boolean().optional(),
-  services: z.array(z.string().refine(isServiceName, "expected names of services")).max(1_000).optional(),
-});
+/** True for rules as a program hands them to the session manager. */
+export function arePathRules(value: unknown): value is readonly PathRule[] {
+  return Array.isArray(value) && value.length <= RULES_MAX && value.every(isPathRule);
+}
 
-const written = z
-  .array(
-    pathRule
-      .omit({ localAddress: true, transport: true })
-      .extend({
-        from: pathRule.shape.localAddress,
-        via: pathRule.shape.transport,
-        hosts: z.array(z.string().min(1).max(255)).max(1_000).optional(),
-      })
-      .strict(),
-  )
-  .max(RULES_MAX)
-  .refine((rules) => new Set(rules.map((rule) => rule.name)).size === rules.length, "expected each name once");
+function isPathRule(value: unknown): boolean {
+  if (typeof value !== "object" || value === null) return false;
+  return (
+    Object.entries(value).every(([key, part]) => {
+      switch (key) {
+        case "name":
+          return typeof part === "string" && NAME.test(part);
+        case "localAddress":
+          return typeof part === "string" && isIP(part) > 0;
+        case "transport":
+          return typeof part === "string" && part.length <= 4_096 && isTransport(part);
+        case "reserved":
+          return typeof part === "boolean";
+        case "services":
+          return (
+            Array.isArray(part) &&
+            part.length <= 1_000 &&
+            part.every((each) => typeof each === "string" && isServiceName(each))
+          );
+        default:
+          return false;
+      }
+    }) && "name" in value
+  );
+}
 
 /** The rules of `config.yaml` for sessions at an address. Rejects with CONFIGURATION_BAD for what cannot be used. */
 export async function personalPaths(address: Address): Promise<readonly PathRule[]> {
@@ -79,6 +83,23 @@ export async function personalPaths(address: Address): Promise<readonly PathRule
   }
   const paths: unknown = typeof all === "object" && all !== null ? Reflect.get(all, "paths") : undefined;
   if (paths === undefined || paths === null) return [];
+  const { z } = await import("zod"); // it is large, and most people have no rules
+  const written = z
+    .array(
+      z.strictObject({
+        name: z.string().regex(NAME, "expected a name of letters, digits and . _ -"),
+        from: z
+          .string()
+          .refine((text) => isIP(text) > 0, "expected an IP address")
+          .optional(),
+        via: z.string().max(4_096).refine(isTransport, "expected a transport").optional(),
+        reserved: z.boolean().optional(),
+        services: z.array(z.string().refine(isServiceName, "expected names of services")).max(1_000).optional(),
+        hosts: z.array(z.string().min(1).max(255)).max(1_000).optional(),
+      }),
+    )
+    .max(RULES_MAX)
+    .refine((rules) => new Set(rules.map((rule) => rule.name)).size === rules.length, "expected each name once");
   const { success, data, error } = written.safeParse(paths);
   if (!success) {
     const [issue] = error.issues;

@@ -140,7 +140,7 @@ test("a shell is left, gone on with elsewhere, and left again", async (t) => {
   assert.match(other.complained, /detached; go on with it: fived attach/);
   assert.doesNotMatch(other.complained, /lost|over a new connection/, "nothing was lost");
   assert.equal((await fs.stat(file)).mode & 0o777, 0o600);
-  const { expires } = parseDetached(await fs.readFile(file, "utf8"), Date.now());
+  const { expires } = await parseDetached(await fs.readFile(file, "utf8"), Date.now());
   assert.ok(expires > Date.now() + 600_000, "it is kept as long as the first time");
   // From standard input this time: the token is its first line.
   const { status, stdout, stderr } = await there.lab.run(fived("attach", ...NEW), {

@@ -17,7 +17,7 @@
 import { type CodeName, codeName } from "../../wire/index.ts";
 import type { ClientChoices } from "../choices.ts";
 import type { Bind } from "../forward.ts";
-import { pathRule } from "../path-rules.ts";
+import { arePathRules } from "../path-rules.ts";
 import { isTransport } from "../transports/index.ts";
 
 /** What each end says first. Another number is another protocol. */
@@ -201,8 +201,7 @@ const CHOICES: { readonly [Name in keyof Required<ClientChoices>]: Check } = {
   knownHosts: isText,
   strictHostKeyChecking: oneOf("yes", "accept-new", "ask", "off"),
   transport: (value) => isText(value) && isTransport(value),
-  paths: (value) =>
-    Array.isArray(value) && value.length <= 16 && value.every((each) => pathRule.safeParse(each).success),
+  paths: arePathRules,
   tls: oneOf("required", "in-band", "off"),
   pipeline: isFlag,
   ca: isText,
