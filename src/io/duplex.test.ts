@@ -308,6 +308,39 @@ test("an end behind a write that just fills the credit is said", async () => {
   far.forget();
 });
 
+for (const reader of ["data", "iterator", "pipe"] as const) {
+  test(`a stream that goes on elsewhere ends here behind what has come, which costs nothing while nobody reads: ${reader}`, async () => {
+    await using session = await pair();
+    const channels = await stream(session);
+    const duplex = channels.near.duplex(NOTHING);
+    const far = channels.far.duplex(NOTHING).on("error", () => {});
+    const sent = noise(10_000);
+    far.write(sent);
+    while (duplex.readableLength < sent.length) await pause();
+    const told = once(duplex, "error");
+    channels.far.reset(Code.SUPERSEDED);
+    while (session.client.pump.session.positions.received < session.server.pump.session.positions.sent) await pause();
+    await pause();
+    assert.ok(!duplex.destroyed, "nobody has read it");
+    assert.deepEqual(
+      process.getActiveResourcesInfo().filter((name) => name === "Immediate"),
+      [],
+      "nothing turns and turns",
+    );
+    const heard: Buffer[] = [];
+    if (reader === "data") duplex.on("data", (octets: Buffer) => heard.push(octets));
+    else if (reader === "pipe") duplex.pipe(new PassThrough()).on("data", (octets: Buffer) => heard.push(octets));
+    else
+      void (async () => {
+        for await (const octets of duplex) heard.push(octets);
+      })().catch(() => {});
+    const [error] = await told;
+    assert.equal(error.reason, "SUPERSEDED");
+    while (Buffer.concat(heard).length < sent.length) await pause();
+    assert.equal(digest(Buffer.concat(heard)), digest(sent));
+  });
+}
+
 test("the session ends and each Duplex on it is told so", async () => {
   const session = await pair();
   const { near, far } = await duplexesOf(session);

@@ -25,6 +25,8 @@ export class ChannelDuplex extends Duplex {
   /** Ends the write that is waiting, for credit or for a channel. */
   #continue: ((error?: Error | null) => void) | undefined;
   #over = false;
+  /** It ends with this when what has come was read. */
+  #behind: Error | undefined;
   /** Octets that came, and octets that were taken from its user; as a socket counts them. */
   bytesRead = 0;
   bytesWritten = 0;
@@ -77,7 +79,8 @@ export class ChannelDuplex extends Duplex {
       const reason = codeName(code);
       const message = `Cannot go on with the stream: ${why ?? `it was reset with ${reason}`}`;
       const error = new FivedError("STREAM_RESET", message, { reason });
-      if (code === Code.SUPERSEDED) this.#destroyWhenRead(error);
+      // Where the stream goes on elsewhere, what has come is for whoever reads here: it goes on behind that.
+      if (code === Code.SUPERSEDED && this.readableLength > 0) this.#behind = error;
       else this.destroy(error);
       return;
     }
@@ -86,10 +89,14 @@ export class ChannelDuplex extends Duplex {
     this.#goOn();
   }
 
-  /** The stream goes on elsewhere, from the octet behind the last that came: those that came are for whoever reads here. */
-  #destroyWhenRead(error: Error): void {
-    if (this.readableLength === 0 || this.destroyed) this.destroy(error);
-    else setImmediate(() => this.#destroyWhenRead(error));
+  override read(size?: number): unknown {
+    const octets: unknown = super.read(size);
+    const error = this.#behind;
+    if (error !== undefined && this.readableLength === 0) {
+      this.#behind = undefined;
+      process.nextTick(() => this.destroy(error)); // whoever reads has the octets first
+    }
+    return octets;
   }
 
   override _read(): void {
