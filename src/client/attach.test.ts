@@ -4,6 +4,7 @@ import fs from "node:fs/promises";
 import os from "node:os";
 import path from "node:path";
 import test, { type TestContext } from "node:test";
+import { setTimeout as pause } from "node:timers/promises";
 import { within } from "../../test/support/deadline.ts";
 import { backEnd, Victim } from "../../test/support/victim.ts";
 import { connect } from "./connect.ts";
@@ -60,6 +61,29 @@ test("a program leaves a session, and another goes on with each of its streams",
   assert.equal(String((await within(once(more, "data"), "an echo"))[0]), "more");
   more.end();
   await within(once(more.resume(), "close"), "its end");
+});
+
+test("a session waits for a slow reader before it is left, and looks for no connection meanwhile", async (t) => {
+  const { address, options } = await world(t);
+  const session = await connect(address, options);
+  const stream = session.open("echo");
+  stream.write(Buffer.alloc(300_000, "x"));
+  await within(once(stream, "connect"), "the service");
+  const left = session.detach();
+  await pause(1_000); // many looks at the way, while nobody reads
+  let heard = 0;
+  stream.on("data", ({ length }: Buffer) => {
+    heard += length;
+  });
+  const end = within(once(stream, "error"), "its end here");
+  const { session: again, streams } = await attach(await left, options);
+  await using _again = again;
+  await end;
+  const [first] = streams;
+  assert.ok(first !== undefined && first.sent === 300_000);
+  first.stream.end();
+  for await (const { length } of first.stream) heard += length;
+  assert.equal(heard, 300_000, "here and there, each octet once");
 });
 
 test("a session that cannot be left goes on: what has come was not taken", async (t) => {

@@ -92,6 +92,8 @@ export class MultiplexedSession implements ServiceOpener {
   #late: NodeJS.Timeout | undefined;
   #unwatch: (() => void) | undefined;
   #superseding = false;
+  /** It has no connection any more, and is to have none here: {@link MultiplexedSession.detach} only waits for those who read. */
+  #isBeingLeft = false;
   #movedAt = Number.NEGATIVE_INFINITY;
   /** What had been said and heard, and when that was last more than before. */
   #seen = { sent: 0, received: 0, at: Number.NEGATIVE_INFINITY };
@@ -139,7 +141,7 @@ export class MultiplexedSession implements ServiceOpener {
         goingAway: () => {},
         disconnected: (reason, connections, connection) => {
           this.#paths.gone(connection, connections);
-          if (connections === 0 && !this.#superseding) this.#detached(reason);
+          if (connections === 0 && !this.#superseding && !this.#isBeingLeft) this.#detached(reason);
         },
         ended: (code, reason) => {
           this.#over();
@@ -269,6 +271,7 @@ export class MultiplexedSession implements ServiceOpener {
   #resume(): void {
     const ticket = this.#ticket;
     if (ticket === undefined || this.#resumption !== undefined || this.#pump.session.ended !== undefined) return;
+    if (this.#isBeingLeft) return;
     const { session } = this.#pump;
     const began = performance.now();
     const resumable: Resumable = {
@@ -338,10 +341,10 @@ export class MultiplexedSession implements ServiceOpener {
     }
     // From here on the server keeps it: what it still says comes again, where the session goes on.
     this.#stopResuming();
-    this.#superseding = true;
+    this.#isBeingLeft = true;
     this.#pump.supersede();
     if (!(await within(() => this.#pump.session.state !== undefined))) {
-      this.#superseding = false;
+      this.#isBeingLeft = false;
       this.#pump.thaw();
       this.#detached("it could not be detached");
       throw new FivedError("DETACH_IMPOSSIBLE", `${cannot}: a program here has not taken what has come for it`);

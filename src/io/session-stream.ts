@@ -110,7 +110,8 @@ export class SessionStream implements Channel {
 
   /** Octets that may be sent now; 0 asks to wait for {@link Receiver.drained}. */
   get sendable(): number {
-    return this.pump.frozen ? 0 : this.#room;
+    const room = this.#room; // asked in any case: what was taken already is still said, and waits to be told
+    return this.pump.frozen ? 0 : room;
   }
 
   get #room(): number {
