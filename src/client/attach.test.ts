@@ -1,4 +1,5 @@
 import assert from "node:assert/strict";
+import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import fs from "node:fs/promises";
 import os from "node:os";
@@ -6,7 +7,9 @@ import path from "node:path";
 import test, { type TestContext } from "node:test";
 import { setTimeout as pause } from "node:timers/promises";
 import { within } from "../../test/support/deadline.ts";
+import { scripted } from "../../test/support/scripted-server.ts";
 import { backEnd, Victim } from "../../test/support/victim.ts";
+import { detachableLine } from "../identity/index.ts";
 import { connect } from "./connect.ts";
 import type { ConnectOptions } from "./dial.ts";
 import { attach } from "./open-session.ts";
@@ -100,6 +103,22 @@ test("a session that cannot be left goes on: what has come was not taken", async
   });
   await within(once(stream, "end"), "all of it");
   assert.equal(heard, 300_000);
+});
+
+test("another connection has its time, whatever the patience of who asks: a server that does not answer ATTACH keeps nobody waiting", async (t) => {
+  const ticket = { sid: randomBytes(16), generation: 0, secret: randomBytes(32), ttlSeconds: 60, queueBytes: 1 };
+  const server = await scripted(t, (line) => {
+    if (line.startsWith("DETACHABLE")) return [detachableLine(ticket)];
+    return /^(MULTIPLEX|ATTACH.*)$/.test(line) ? undefined : ["+ SUCCESS"];
+  });
+  await using session = await connect(server.address, { ...server.options, detachable: 60 });
+  const stream = session.open("echo");
+  stream.write("x");
+  await within(once(stream, "data"), "an echo");
+  const added = session.addPath({ name: "other", signal: new AbortController().signal });
+  await within(assert.rejects(added), "the end of its time", { ms: 15_000 });
+  stream.end();
+  await within(once(stream.resume(), "close"), "its end");
 });
 
 test("without a ticket nothing can be left, nor another connection added", async (t) => {

@@ -155,7 +155,7 @@ export class MultiplexedSession implements ServiceOpener {
       },
     );
     this.#paths = new SessionPaths(this.#pump, address, options, {
-      ticket: () => (this.#resumption === undefined ? this.#ticket?.current : undefined),
+      ticket: () => (this.#resumption === undefined && !this.#isBeingLeft ? this.#ticket?.current : undefined),
       isDetachable: () => this.#ticket !== undefined,
       store: (ticket) => {
         if (this.#ticket !== undefined) this.#ticket = { ...this.#ticket, current: ticket };

@@ -136,7 +136,9 @@ export class SessionPaths {
   }
 
   async #add(options: PathOptions): Promise<void> {
-    const { name, reserved = false, signal: limit = AbortSignal.timeout(ADD_MS) } = options;
+    const { name, reserved = false, signal } = options;
+    const late = AbortSignal.timeout(ADD_MS); // others wait for their turn, whatever the caller's patience is
+    const limit = signal === undefined ? late : AbortSignal.any([signal, late]);
     const cannot = `Cannot add a connection to the session at ${printAddress(this.#address)}`;
     if (!this.#owner.isDetachable())
       throw new FivedError("DETACH_IMPOSSIBLE", `${cannot}: the server keeps no session that could have another one`);
