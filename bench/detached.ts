@@ -11,6 +11,7 @@ import { startServer } from "./fived.ts";
 import { held } from "./idle.ts";
 import { Load } from "./measure.ts";
 import { cpuSecondsOf, type Started } from "./processes.ts";
+import { median as medianOf } from "./table.ts";
 
 /** Sessions counted, beside as many that were detached before. */
 const SESSIONS = 10_000;
@@ -94,7 +95,7 @@ async function download(
 }
 
 function median(values: readonly number[]): number {
-  return [...values].sort((one, other) => one - other)[Math.floor(values.length / 2)] ?? Number.NaN;
+  return medianOf(values) ?? Number.NaN;
 }
 
 const ZEROS = `import { Readable } from "node:stream";

@@ -3,23 +3,20 @@
  * beside a download on the other (quality of service), and how soon the next octet comes when the address of one of them goes. `npm run bench:paths -- --help`.
  * @module
  */
-import { spawn } from "node:child_process";
-import { once } from "node:events";
 import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { createInterface } from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
-import { COMMAND, RUNTIME } from "../fived.ts";
-import { run, start } from "../processes.ts";
-import { type End, type Link, MODEL, missingForLink, SERVER_ADDRESS, startLink } from "./link.ts";
+import { run } from "../processes.ts";
+import { median as medianOf } from "../table.ts";
+import { type End, MODEL, missingForLink, SERVER_ADDRESS, startLink } from "./link.ts";
+import { RemoteClient, startModules } from "./remote.ts";
 
 const USAGE = `Usage: npm run bench:paths -- [options]     (as root: it makes network namespaces)
   --times N            how often each is measured                                      (5)
   --out FOLDER         where the report goes                                           (bench/results)
 `;
-const PORT = 1078;
 const FAT = { downMbit: 20, upMbit: 10 };
 const THIN = { downMbit: 10, upMbit: 5 };
 /** The client's address on the second link. */
@@ -56,8 +53,8 @@ ip route add ${SERVER_ADDRESS} dev wan2 src ${OTHER_ADDRESS} table 2 && ip rule 
     `sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.wan2.rp_filter=0
 ip link set wan2 txqueuelen 10000 up && ip route add ${OTHER_ADDRESS} dev wan2`,
   );
-  stack.use(await startServer(folder, link));
-  const client = stack.use(await Client.start(folder, link));
+  stack.use(await startModules(folder, link, { zeros: ZEROS, echo: ECHO, ticks: TICKS }));
+  const client = stack.use(await RemoteClient.start(folder, link, "paths-client.ts"));
 
   const goodput = (ms: number): number => (BULK_BYTES * 8) / ms / 1e3;
   const alone: number[] = [];
@@ -112,34 +109,13 @@ Two links of ${FAT.downMbit} and ${THIN.downMbit} Mbit/s, round trip ${MODEL.rou
 }
 
 function median(values: readonly number[]): number {
-  return [...values].sort((one, other) => one - other)[Math.floor((values.length - 1) / 2)] ?? Number.NaN;
+  return medianOf(values) ?? Number.NaN;
 }
 
 function figures(values: readonly number[], unit: string, digits: number): string {
   return [median(values), Math.min(...values), Math.max(...values)]
     .map((value) => `${value.toFixed(digits)} ${unit}`)
     .join(" | ");
-}
-
-async function startServer(folder: string, link: Link): Promise<AsyncDisposable> {
-  const modules = { zeros: ZEROS, echo: ECHO, ticks: TICKS };
-  for (const [name, text] of Object.entries(modules)) await writeFile(join(folder, `${name}.ts`), text);
-  const services = Object.fromEntries(
-    Object.keys(modules).map((name) => [name, { module: join(folder, `${name}.ts`), allow: ["anyone"] }]),
-  );
-  const settings = join(folder, "fived.yaml");
-  const configuration = {
-    listen: [`tcp://${SERVER_ADDRESS}:${PORT}`],
-    services,
-    sessions: { detach: { anonymous: 10, attaches: 10_000 } },
-  };
-  await writeFile(settings, JSON.stringify(configuration));
-  const [program, ...args] = link.at("server", [
-    ...[RUNTIME, COMMAND, "serve", "-c", settings, "--state", join(folder, "state")],
-  ]);
-  const server = await start(program, args, { log: join(folder, "server.log") });
-  await sleep(1_500);
-  return server;
 }
 
 const ZEROS = `import { Readable } from "node:stream";
@@ -176,47 +152,6 @@ export default service("ticks", (stream) => {
   stream.on("error", () => {}).on("close", () => clearInterval(tick)).resume();
 });
 `;
-
-/** The client's process at its end of the links. */
-class Client implements AsyncDisposable {
-  readonly #child: ReturnType<typeof spawn>;
-  readonly #answers: AsyncIterator<string, void>;
-
-  private constructor(child: ReturnType<typeof spawn>, answers: AsyncIterator<string, void>) {
-    this.#child = child;
-    this.#answers = answers;
-  }
-
-  static async start(folder: string, link: Link): Promise<Client> {
-    const script = join(import.meta.dirname, "paths-client.ts");
-    const command = [RUNTIME, script, `${SERVER_ADDRESS}:${PORT}`, join(folder, "known_hosts")];
-    const [program, ...args] = link.at("client", command);
-    const child = spawn(program, args, { stdio: ["pipe", "pipe", "inherit"], detached: true });
-    async function* lines(): AsyncGenerator<string, void> {
-      if (child.stdout !== null) yield* createInterface({ input: child.stdout });
-    }
-    const client = new Client(child, lines());
-    await client.#answer();
-    return client;
-  }
-
-  /** Has something done; a number. */
-  async ask(order: string): Promise<number> {
-    this.#child.stdin?.write(`${order}\n`);
-    return Number(await this.#answer());
-  }
-
-  async #answer(): Promise<string> {
-    const { value } = await this.#answers.next();
-    if (value === undefined) throw new Error("Cannot go on: the client has ended");
-    return value;
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    this.#child.stdin?.end();
-    await once(this.#child, "exit");
-  }
-}
 
 try {
   const { values } = parseArgs({

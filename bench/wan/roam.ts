@@ -4,24 +4,20 @@
  * and none comes twice. `npm run bench:roam -- --help`.
  * @module
  */
-import { spawn } from "node:child_process";
-import { once } from "node:events";
 import { mkdir, mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { createInterface } from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
 import { parseArgs } from "node:util";
-import { COMMAND, RUNTIME } from "../fived.ts";
-import { run, start } from "../processes.ts";
+import { run } from "../processes.ts";
 import { type End, type Link, MODEL, missingForLink, SERVER_ADDRESS, startLink } from "./link.ts";
+import { PORT, RemoteClient, startModules } from "./remote.ts";
 
 const USAGE = `Usage: npm run bench:roam -- [options]     (as root: it makes network namespaces)
   --times N            how often each is measured; outages a fifth of that             (20)
   --outage SECONDS     how long an outage is                                           (30)
   --out FOLDER         where the report goes                                           (bench/results)
 `;
-const PORT = 1078;
 /** Between two of them all is well for so long: the server lets a session be attached to ten times a minute, unless told otherwise as here. */
 const CALM_MS = 1_500;
 
@@ -114,8 +110,8 @@ async function main(times: number, outageSeconds: number, out: string): Promise<
   const link = stack.use(await startLink(folder, { congestionControl: "cubic", slowStartAfterIdle: true }));
   const world = worldOf(link, outageSeconds * 1_000);
   await world.at("server", "ip route del 198.18.0.2; ip route add 198.18.0.0/24 dev wan");
-  stack.use(await startTicks(folder, link));
-  const client = stack.use(await Client.start(folder, link));
+  stack.use(await startModules(folder, link, { ticks: TICKS }));
+  const client = stack.use(await RemoteClient.start(folder, link, "roam-client.ts"));
 
   const rows: string[] = [];
   for (const trouble of TROUBLES) {
@@ -124,7 +120,7 @@ async function main(times: number, outageSeconds: number, out: string): Promise<
       stop.signal.throwIfAborted();
       await sleep(CALM_MS);
       const from = await trouble.happens(world);
-      took.push((await client.next(from)) - from);
+      took.push((await client.ask(String(from))) - from);
     }
     const sorted = took.sort((one, other) => one - other);
     const at = (part: number): number => sorted[Math.floor((sorted.length - 1) * part)] ?? Number.NaN;
@@ -133,7 +129,7 @@ async function main(times: number, outageSeconds: number, out: string): Promise<
     rows.push(`| ${[trouble.name, sorted.length, trouble.wanted, ...figures, reached].join(" | ")} |`);
     process.stderr.write(`${rows.at(-1)}\n`);
   }
-  const counted = await client.counted();
+  const counted = await client.ask("counted");
   const page = `# The next octet
 
 Round trip ${MODEL.roundTripMs} ms, ${MODEL.downMbit}/${MODEL.upMbit} Mbit/s; an outage is ${outageSeconds} s. ${counted} octets in order, none lost, none twice.
@@ -167,24 +163,6 @@ function worldOf(link: Link, outageMs: number): World {
   };
 }
 
-async function startTicks(folder: string, link: Link): Promise<AsyncDisposable> {
-  const module = join(folder, "ticks.ts");
-  await writeFile(module, TICKS);
-  const settings = join(folder, "fived.yaml");
-  const configuration = {
-    listen: [`tcp://${SERVER_ADDRESS}:${PORT}`],
-    services: { ticks: { module, allow: ["anyone"] } },
-    sessions: { detach: { anonymous: 10, attaches: 10_000 } },
-  };
-  await writeFile(settings, JSON.stringify(configuration));
-  const [program, ...args] = link.at("server", [
-    ...[RUNTIME, COMMAND, "serve", "-c", settings, "--state", join(folder, "state")],
-  ]);
-  const server = await start(program, args, { log: join(folder, "server.log") });
-  await sleep(1_500);
-  return server;
-}
-
 const TICKS = `import { service } from "fived";
 
 export default service("ticks", (stream) => {
@@ -201,56 +179,6 @@ export default service("ticks", (stream) => {
   stream.on("error", go).on("end", go).resume();
 });
 `;
-
-/** The client's process at its end of the link. */
-class Client implements AsyncDisposable {
-  readonly #child: ReturnType<typeof spawn>;
-  readonly #answers: AsyncIterator<string, void>;
-
-  private constructor(child: ReturnType<typeof spawn>, answers: AsyncIterator<string, void>) {
-    this.#child = child;
-    this.#answers = answers;
-  }
-
-  static async start(folder: string, link: Link): Promise<Client> {
-    const script = join(import.meta.dirname, "roam-client.ts");
-    const [program, ...args] = link.at("client", [
-      RUNTIME,
-      script,
-      `${SERVER_ADDRESS}:${PORT}`,
-      join(folder, "known_hosts"),
-    ]);
-    const child = spawn(program, args, { stdio: ["pipe", "pipe", "inherit"], detached: true });
-    async function* lines(): AsyncGenerator<string, void> {
-      if (child.stdout !== null) yield* createInterface({ input: child.stdout });
-    }
-    const client = new Client(child, lines());
-    await client.#answer();
-    return client;
-  }
-
-  /** When the next octet came after that moment. */
-  async next(from: number): Promise<number> {
-    this.#child.stdin?.write(`${from}\n`);
-    return Number(await this.#answer());
-  }
-
-  async counted(): Promise<string> {
-    this.#child.stdin?.write("counted\n");
-    return await this.#answer();
-  }
-
-  async #answer(): Promise<string> {
-    const { value } = await this.#answers.next();
-    if (value === undefined) throw new Error("Cannot go on: the client has ended");
-    return value;
-  }
-
-  async [Symbol.asyncDispose](): Promise<void> {
-    this.#child.stdin?.end();
-    await once(this.#child, "exit");
-  }
-}
 
 try {
   const { values } = parseArgs({
