@@ -329,14 +329,17 @@ export class MultiplexedSession implements ServiceOpener {
     const cannot = `Cannot detach the session at ${printAddress(this.#address)}`;
     const ticket = this.#ticket;
     if (ticket === undefined || this.#fingerprint === undefined)
-      throw new FivedError("DETACH_IMPOSSIBLE", `${cannot}: the server keeps no session without a connection for you`);
+      throw new FivedError(
+        "DETACH_IMPOSSIBLE",
+        `${cannot}: the server keeps no session without a connection for you; sign in, or see sessions.detach there`,
+      );
     this.#pump.freeze();
     const rests = (): boolean => this.#pump.said && this.#unanswered === 0;
     if (!(await within(rests)) || this.#pump.session.ended !== undefined) {
       this.#pump.thaw();
       throw new FivedError(
         "DETACH_IMPOSSIBLE",
-        `${cannot}: a service has not taken or not answered what was said to it`,
+        `${cannot}: a service has not taken or not answered what was said to it; try again when it has`,
       );
     }
     // From here on the server keeps it: what it still says comes again, where the session goes on.
@@ -347,7 +350,10 @@ export class MultiplexedSession implements ServiceOpener {
       this.#isBeingLeft = false;
       this.#pump.thaw();
       this.#detached("it could not be detached");
-      throw new FivedError("DETACH_IMPOSSIBLE", `${cannot}: a program here has not taken what has come for it`);
+      throw new FivedError(
+        "DETACH_IMPOSSIBLE",
+        `${cannot}: a program here has not taken what has come for it; have it read, and try again`,
+      );
     }
     const { state } = this.#pump.session;
     const { current, ttlMs } = this.#ticket ?? ticket;
