@@ -113,6 +113,14 @@ export class Inbox {
     return first;
   }
 
+  /** The peer begins anew behind {@link Inbox.received}: what came early is not waited for. What was delivered stays so. */
+  recall(): void {
+    this.#held = [];
+    this.#first = 0;
+    this.#stretches = 0;
+    this.#waiting.clear();
+  }
+
   /** DATA of a stream that came early and continues at this offset; it counts as delivered from now on. */
   deliver(stream: number, offset: number): DataFrame | undefined {
     const frame = this.#waiting.get(stream)?.[0]?.frame;

@@ -99,6 +99,8 @@ export const QUEUE_MS = 16;
 export const QUEUE_QUESTION_MS = 600;
 /** Received octets are acknowledged after this long at the latest. */
 export const ACK_DELAY_MS = 50;
+/** Behind the end of a stream sooner: a program may be waiting to be told that all it has said has come. */
+export const END_ACK_DELAY_MS = 5;
 /** Less credit than this is waited out for {@link DRIBBLE_MS}: else a peer could make us send single octets (F03). */
 export const DRIBBLE_BYTES = 4 * KiB;
 /** How long little credit is waited out. */

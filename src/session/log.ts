@@ -143,6 +143,20 @@ export class Log {
     this.#againAt = 0;
   }
 
+  /**
+   * The peer has lost all that it had not confirmed, also what it held out of order: all of it goes again.
+   * @returns the frames, in log order
+   */
+  recall(): readonly Uint8Array[] {
+    this.#again = this.#entries.slice(this.#first);
+    this.#againAt = 0;
+    for (const entry of this.#again) {
+      entry.connection = undefined;
+      entry.held = false;
+    }
+    return this.#again.map(({ frame }) => frame);
+  }
+
   /** The oldest frame that has to go again, if any; it counts as sent on that connection. */
   resend(connection: number): Entry | undefined {
     while (this.#againAt < this.#again.length) {

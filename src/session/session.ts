@@ -28,6 +28,7 @@ import {
   PAYLOAD_BYTES_MAX,
   PAYLOAD_BYTES_MIN,
   REQUEST_BYTES_MAX,
+  readDataHeader,
   type SequencedContent,
   type SequencedFrame,
   Setting,
@@ -40,6 +41,7 @@ import { Inbox } from "./inbox.ts";
 import {
   ACK_DELAY_MS,
   deadPeerMs,
+  END_ACK_DELAY_MS,
   GAPS_MAX,
   gapMs,
   HEARD_LATER_MS,
@@ -52,9 +54,11 @@ import {
   TOMBSTONES_MAX,
 } from "./limits.ts";
 import { type Entry, Log } from "./log.ts";
+import { recollected } from "./recall.ts";
 import { Schedule } from "./schedule.ts";
-import type { SessionState, StreamState } from "./state.ts";
+import type { Recollection, SessionState, StreamState } from "./state.ts";
 import { CREDIT_UNHEARD, Stream } from "./stream.ts";
+import { Untaken } from "./untaken.ts";
 import { LogWindow } from "./window.ts";
 
 /** What the world tells a session. `connection` is the pump's own number for it, never used twice. */
@@ -81,6 +85,8 @@ export type Output =
   | { readonly type: "finished"; readonly stream: number }
   | { readonly type: "reset"; readonly stream: number; readonly code: number }
   | { readonly type: "writable"; readonly stream: number }
+  /** The peer has so many octets of a stream that is kept, see {@link Session.keep}; now and then. */
+  | { readonly type: "confirmed"; readonly stream: number; readonly octets: number }
   /** Both ends are finished. */
   | { readonly type: "over"; readonly stream: number }
   /** The stream was forgotten and nothing of it is left to be said: its slot is free. */
@@ -170,6 +176,8 @@ const DOUBT_ROUND_TRIPS = 4;
 const FIRST_QUESTIONS = 3;
 /** Control frames already said are forgotten when there are so many of them. */
 const CONTROLS_SAID_MAX = 64;
+/** What the peer has confirmed of a stream that is kept is told after so many octets: until then they lie twice. */
+const CONFIRMED_TOLD_BYTES = 128 * 1_024;
 /** Streams pinned to one connection. */
 const PINS_MAX = 1_000;
 
@@ -208,6 +216,9 @@ export class Session {
   #lastTakenByPeer = Number.POSITIVE_INFINITY;
   #calmWarned = false;
   readonly #dribbling = new Set<Stream>();
+  readonly #untaken = new Untaken();
+  /** Streams that are kept: what the peer confirms is looked at for their sake. */
+  #keptStreams = 0;
 
   /** What the peer has told of itself; until then what everybody must accept. */
   #peer = {
@@ -261,8 +272,8 @@ export class Session {
     this.#changedAt = now;
     this.#announcedCredit = creditOf(options.limits);
     this.#sweepAt = now + this.#sweepMs;
-    if (options.state === undefined) this.#sendSettings();
-    else this.#restore(options.state);
+    if (options.state === undefined || options.state.sent === 0) this.#sendSettings(); // the first frame of a log
+    if (options.state !== undefined) this.#restore(options.state);
   }
 
   #restore({ received, limit, nextStream, lastTaken, peer, streams, reset }: SessionState): void {
@@ -279,8 +290,12 @@ export class Session {
       stream.sent = state.sent;
       stream.received = state.received;
       stream.consumed = state.received;
+      stream.passedOn = state.received;
+      stream.confirmed = state.sent;
+      stream.confirmedTold = state.sent;
       stream.granted = state.granted;
       stream.ending = state.ended ? "sent" : "open";
+      stream.endConfirmed = state.ended;
       stream.finished = state.finished;
       if (state.granted - state.received <= state.window / 2) this.#creditDue.add(stream);
     }
@@ -298,7 +313,7 @@ export class Session {
     for (const stream of this.#streams.values()) {
       if (stream.over) continue;
       const { id, request, sent, credit, received, granted, window, ending, finished } = stream;
-      if (request === undefined || !stream.drained || ending === "due" || stream.consumed < received) return undefined;
+      if (request === undefined || !stream.drained || ending === "due" || stream.taken < received) return undefined;
       streams.push({ id, request, sent, credit, received, granted, window, ended: ending === "sent", finished });
     }
     const { payload, streams: streamsMax, credit, window } = this.#peer;
@@ -393,7 +408,7 @@ export class Session {
     if (this.#gapSince !== undefined && this.#connections.size > 0)
       at = Math.min(at, Math.max(this.#gapSince, this.#attendedAt, this.#changedAt) + gapMs(this.#limits));
     for (const stream of this.#dribbling) at = Math.min(at, stream.dribbleAt);
-    return Math.min(at, this.#doubtDue);
+    return Math.min(at, this.#doubtDue, this.#untaken.deadline);
   }
 
   // ---- the world ----------------------------------------------------------------------------------------------------------------
@@ -500,6 +515,7 @@ export class Session {
       this.#wake(stream);
     }
     if (this.#now >= this.#doubtDue) this.#doubt();
+    if (this.#now >= this.#untaken.deadline) this.#acknowledgeSoon();
     if (this.#now < this.#sweepAt) return;
     this.#sweepAt = this.#now + this.#sweepMs;
     if (this.#connections.size === 0) return; // parked: how long it may be is the owner's business
@@ -688,6 +704,27 @@ export class Session {
   }
 
   /**
+   * What comes on a stream is confirmed to the peer once it was passed on, and what the peer confirms is told: whoever has the octets on both sides of this
+   * process can then go on without it.
+   */
+  keep(id: number): void {
+    const stream = this.#streams.get(id);
+    if (stream === undefined || stream.kept !== "no") return;
+    stream.kept = this.#retain ? "yes" : "wished";
+    this.#keptStreams++;
+  }
+
+  /** So many octets of a stream were passed on, to somebody who has them also when this process is killed; its end counts as one. */
+  passedOn(id: number, octets: number, now: number): void {
+    this.#now = now;
+    const stream = this.#streams.get(id);
+    if (stream === undefined || stream.kept === "no") return;
+    stream.passedOn += octets;
+    if (stream.kept === "not now" && stream.passedOn >= stream.received) stream.kept = "yes";
+    this.#acknowledgeSoon();
+  }
+
+  /**
    * The application is done with a stream and its back end is gone: the slot is free. What was queued before the end of both directions
    * is still said; any other stream that is not over is reset.
    */
@@ -702,10 +739,14 @@ export class Session {
   }
 
   #removeIfOver(stream: Stream): void {
-    if (!stream.forgotten || !stream.over || !this.#streams.delete(stream.id)) return;
+    if (!stream.forgotten || !stream.over) return;
+    if (!stream.isSettled && !stream.dead && this.#ended === undefined) return; // it is missed where the octets came from, should they be lost
+    if (!this.#streams.delete(stream.id)) return;
     this.#creditDue.delete(stream);
     this.#dribbling.delete(stream);
     for (const { pins } of this.#connections.values()) pins.delete(stream.id);
+    if (stream.kept !== "no") this.#keptStreams--;
+    stream.kept = "no";
     this.#windows -= stream.window;
     if (stream.openedByPeer) this.#peerStreams--;
     else this.#ourStreams--;
@@ -740,6 +781,11 @@ export class Session {
     if (this.#retain) return;
     this.#retain = true;
     this.#log.retain();
+    for (const stream of this.#streams.values()) {
+      if (stream.kept !== "wished") continue;
+      stream.kept = "yes";
+      stream.endConfirmed = stream.ending === "sent"; // of what was said before nobody will hear
+    }
   }
 
   /** True when the session could go on over another connection with a peer that has received so much of our log (PROTOCOL §4.8). */
@@ -777,11 +823,30 @@ export class Session {
     }
   }
 
+  /**
+   * The peer has lost its memory, and attaches with nothing but its ticket: all connections are left, what it has not confirmed is said again, and what came early
+   * is forgotten, as it may come in another form.
+   */
+  recall(now: number): Recollection {
+    this.supersede(now);
+    this.#inbox.recall();
+    this.#gapSince = undefined;
+    const nextStream = this.#lastPeerStream === 0 ? 1 : this.#lastPeerStream + 2;
+    const lastTaken = this.#lastTaken === Number.POSITIVE_INFINITY ? undefined : this.#lastTaken;
+    const { streams } = this.#limits;
+    return {
+      nextStream,
+      lastTaken,
+      limit: this.#peer.log,
+      peer: { payload: PAYLOAD_BYTES_MAX, streams, credit: this.#announcedCredit, window: LOG_WINDOW_BYTES },
+      streams: recollected(this.#streams.values(), this.#log.recall()),
+    };
+  }
+
   /** Tells the peer that the ticket of this generation is stored: the one before is void from then on. */
   ticketStored(connection: number, generation: number): void {
     const to = this.#connections.get(connection);
-    if (to !== undefined)
-      this.#sayUnsequenced(to, { type: "ticketStored", received: this.#inbox.received, generation });
+    if (to !== undefined) this.#sayUnsequenced(to, { type: "ticketStored", received: this.#confirmable, generation });
   }
 
   /**
@@ -947,11 +1012,27 @@ export class Session {
   #confirmed(received: number): boolean {
     const gone = (entry: Entry): void => {
       if (!entry.held) this.#arrived(entry);
+      if (this.#keptStreams > 0) this.#tellConfirmed(entry.frame);
       this.#release(entry);
     };
     if (!this.#log.acknowledge(received, gone)) return false;
     while ((this.#changes[0] ?? Number.POSITIVE_INFINITY) <= this.#log.acknowledged) this.#changes.shift();
     return true;
+  }
+
+  #tellConfirmed(frame: Uint8Array): void {
+    const data = readDataHeader(frame);
+    const stream = data === undefined ? undefined : this.#streams.get(data.stream);
+    if (data === undefined || stream === undefined || stream.kept === "no") return;
+    stream.confirmed = data.offset + data.octets;
+    if (data.fin) {
+      stream.endConfirmed = true;
+      if (!stream.dead) this.#tellIfOver(stream);
+      return this.#removeIfOver(stream);
+    }
+    if (stream.confirmed - stream.confirmedTold < CONFIRMED_TOLD_BYTES) return;
+    stream.confirmedTold = stream.confirmed;
+    this.#emit({ type: "confirmed", stream: stream.id, octets: stream.confirmed });
   }
 
   /** What went out on a connection is known to have come. */
@@ -1067,11 +1148,18 @@ export class Session {
     stream.emptyInARow = 0;
     stream.received += octets;
     stream.movedAt = this.#now;
+    if (stream.kept === "yes") this.#untaken.add(frame.seq, stream, stream.received + (frame.fin ? 1 : 0), this.#now);
     if (octets > 0) this.#emit({ type: "data", stream: stream.id, bytes: frame.payload });
     if (!frame.fin) return;
     stream.finished = true;
+    this.#acknowledgeAt = Math.min(this.#acknowledgeAt, this.#now + END_ACK_DELAY_MS);
     this.#emit({ type: "finished", stream: stream.id });
-    if (stream.over) this.#emit({ type: "over", stream: stream.id });
+    this.#tellIfOver(stream);
+  }
+
+  /** Both ends are finished, and where a stream is kept, the peer has confirmed ours. */
+  #tellIfOver(stream: Stream): void {
+    if (stream.over && stream.isSettled) this.#emit({ type: "over", stream: stream.id });
   }
 
   #strayData(id: number, octets: number): void {
@@ -1203,11 +1291,11 @@ export class Session {
       if (connection.answer !== undefined) {
         const opaque = connection.answer;
         connection.answer = undefined;
-        return this.#sayUnsequenced(connection, { type: "ping", received: this.#inbox.received, opaque, reply: true });
+        return this.#sayUnsequenced(connection, { type: "ping", received: this.#confirmable, opaque, reply: true });
       } else if (connection.owesAcknowledgement) return this.#acknowledge(connection);
       const preference = connection.preferences.shift();
       if (preference !== undefined)
-        return this.#sayUnsequenced(connection, { ...preference, received: this.#inbox.received });
+        return this.#sayUnsequenced(connection, { ...preference, received: this.#confirmable });
     }
     const best = this.#best;
     if (best === undefined) return false;
@@ -1278,7 +1366,7 @@ export class Session {
     connection.asked = { opaque, at: this.#now, received: this.#loaded ? this.#inbox.received : undefined };
     this.#loaded = false;
     connection.unansweredSince ??= this.#now;
-    return this.#sayUnsequenced(connection, { type: "ping", received: this.#inbox.received, opaque, reply: false });
+    return this.#sayUnsequenced(connection, { type: "ping", received: this.#confirmable, opaque, reply: false });
   }
 
   #speakControl(connection: Connection): boolean {
@@ -1324,7 +1412,7 @@ export class Session {
     if (!this.#retain) this.#release(entry);
     if (stream.ready) this.#enlist(stream);
     if (stream.wanting) this.#wake(stream);
-    if (stream.over) this.#emit({ type: "over", stream: stream.id });
+    if (stream.over) this.#tellIfOver(stream);
     else if (last && stream.endsWhole) this.#kill(stream, Code.NO_ERROR);
     this.#removeIfOver(stream);
     return true;
@@ -1332,6 +1420,7 @@ export class Session {
 
   #acknowledge(connection: Connection): boolean {
     const { received, ranges: held } = this.#inbox;
+    const confirmable = this.#confirmable;
     this.#window.acknowledging(received, this.#roundTrip, this.#now);
     const { bytes, acknowledgeBytes } = this.#window;
     // Under load, once the peer can have no more under way than the window is now.
@@ -1340,15 +1429,20 @@ export class Session {
       this.#loaded = true;
       connection.asking = true;
     }
-    this.#acknowledged = received;
+    this.#acknowledged = confirmable;
     this.#acknowledgeAt = Number.POSITIVE_INFINITY;
     this.#inboxLimit = Math.max(this.#inboxLimit, received + bytes);
     connection.owesAcknowledgement = false;
-    return this.#sayUnsequenced(connection, { type: "ack", received, limit: this.#inboxLimit, held });
+    return this.#sayUnsequenced(connection, { type: "ack", received: confirmable, limit: this.#inboxLimit, held });
+  }
+
+  /** What of the peer's log is confirmed: all that was received, but for what is to be passed on first. */
+  get #confirmable(): number {
+    return this.#untaken.taken(this.#inbox.received, this.#now);
   }
 
   #acknowledgeSoon(): void {
-    const owed = this.#inbox.received - this.#acknowledged;
+    const owed = this.#confirmable - this.#acknowledged;
     if (owed <= 0) return;
     // With several connections the sender shares out by what has come: it has to know soon.
     const acknowledgeBytes = this.#connections.size > 1 ? PAYLOAD_BYTES_MAX : this.#window.acknowledgeBytes;
@@ -1512,7 +1606,7 @@ export class Session {
   #disconnect(connection: Connection, code: number, reason: string): void {
     if (connection.closing !== undefined) return;
     connection.closing = { code, reason };
-    const frame = encodeUnsequenced({ type: "closeConnection", received: this.#inbox.received, code, reason });
+    const frame = encodeUnsequenced({ type: "closeConnection", received: this.#confirmable, code, reason });
     this.#transmit(connection, frame);
     this.#emit({ type: "disconnect", connection: connection.id, code, reason });
   }
@@ -1532,7 +1626,9 @@ export class Session {
   #finish(code: number, reason: string, byPeer: boolean): void {
     if (this.#ended !== undefined) return;
     this.#ended = { code, reason, byPeer };
-    for (const stream of this.#streams.values()) if (!stream.over) this.#die(stream);
+    for (const stream of this.#streams.values())
+      if (stream.over) this.#removeIfOver(stream);
+      else this.#die(stream);
     this.#log.clear((entry) => this.#release(entry));
     this.#emit({ type: "ended", code, reason, byPeer });
   }

@@ -21,6 +21,22 @@ export interface StreamState {
   readonly finished: boolean;
 }
 
+/**
+ * What a peer that has lost its memory is told of one stream (PROTOCOL §4.8, `recall`), as that peer's end of it: octets that we have of its own, up to where we let it send,
+ * what had been said to it before the part of our log that comes again, and up to where it lets us send.
+ */
+export type RecalledStream = Omit<StreamState, "request" | "window">;
+
+/** And of the session: what it needs to go on behind what it is told was received of its log. */
+export interface Recollection {
+  readonly nextStream: number;
+  readonly lastTaken: number | undefined;
+  /** Up to where it has let us speak. */
+  readonly limit: number;
+  readonly peer: SessionState["peer"];
+  readonly streams: readonly RecalledStream[];
+}
+
 /** One end of a session without a connection. */
 export interface SessionState {
   /** Octets of our log, all of which the peer has; and of the peer's. */

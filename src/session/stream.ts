@@ -58,6 +58,18 @@ export class Stream {
   received = 0;
   /** Octets the application has taken. */
   consumed = 0;
+  /**
+   * What comes is confirmed to the peer only once it was passed on: our process may be killed, and whoever has it then goes on without us. Only a wish while the
+   * session retains nothing; and not now where nobody takes what came, as all other streams would wait too.
+   */
+  kept: "no" | "wished" | "yes" | "not now" = "no";
+  /** Octets that were passed on, and the end with them, which counts as one. */
+  passedOn = 0;
+  /** Octets of ours that the peer has confirmed, and those of them that were told. */
+  confirmed = 0;
+  confirmedTold = 0;
+  /** The peer has our end, too. */
+  endConfirmed = false;
   /** Offset up to which the peer may send. */
   granted: number;
   /** How much credit we keep outstanding. */
@@ -104,6 +116,16 @@ export class Stream {
     if (next === undefined) return this.ending === "due";
     const room = this.credit - this.sent;
     return next.lent !== undefined ? next.used - HEADER_BYTES <= room : room > 0;
+  }
+
+  /** Octets that are somebody else's: of a stream that is kept what was passed on, though no credit may have been given for it yet. */
+  get taken(): number {
+    return this.kept === "no" ? this.consumed : this.passedOn;
+  }
+
+  /** Our end is known to be confirmed, or nobody wants to know. */
+  get isSettled(): boolean {
+    return this.kept === "no" || this.kept === "wished" || this.endConfirmed;
   }
 
   /** Both ends are finished, or the stream is dead. */

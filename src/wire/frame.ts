@@ -495,6 +495,17 @@ export function writeDataHeader(frame: Uint8Array, stream: number, seq: number, 
   writeHeader(view, FrameType.data, fin ? FLAG_FIN : 0, frame.length - HEADER_BYTES, stream, seq, offset);
 }
 
+/** What the header of a DATA frame of our own says; undefined for any other frame. Its payload is not looked at. */
+export function readDataHeader(
+  frame: Uint8Array,
+): { readonly stream: number; readonly offset: number; readonly octets: number; readonly fin: boolean } | undefined {
+  if (frame[0] !== FrameType.data) return undefined;
+  const view = new DataView(frame.buffer, frame.byteOffset, HEADER_BYTES);
+  const offset = view.getUint32(16) * TWO_32 + view.getUint32(20);
+  const fin = (view.getUint8(1) & FLAG_FIN) !== 0;
+  return { stream: view.getUint32(4), offset, octets: view.getUint16(2), fin };
+}
+
 function encode(
   type: number,
   flags: number,

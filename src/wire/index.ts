@@ -19,6 +19,7 @@ export {
   PAYLOAD_BYTES_MIN,
   type Range,
   REQUEST_BYTES_MAX,
+  readDataHeader,
   type SequencedContent,
   type SequencedFrame,
   Setting,

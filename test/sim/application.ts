@@ -4,6 +4,7 @@
  * @module
  */
 import assert from "node:assert/strict";
+import type { Recollection } from "../../src/session/index.ts";
 import { Code } from "../../src/wire/index.ts";
 import type { Clock } from "./clock.ts";
 
@@ -148,6 +149,45 @@ export class Application {
     };
     this.conversations.set(id, conversation);
     this.#write(conversation);
+  }
+
+  /**
+   * The process of the session was killed, and another has taken it up: of each stream it knows what the peer remembers, and the rest is known here.
+   * @returns for each stream that goes on, how many of the octets that come again had come, and whether its end had
+   */
+  recalled({
+    streams,
+    nextStream,
+  }: Recollection): Map<number, { readonly known: number; readonly isEndKnown: boolean }> {
+    const told = new Map(streams.map((stream) => [stream.id, stream]));
+    const known = new Map<number, { readonly known: number; readonly isEndKnown: boolean }>();
+    for (const conversation of [...this.conversations.values()]) {
+      const { id, plan } = conversation;
+      const stream = told.get(id);
+      if (conversation.ended !== "no" || stream === undefined) {
+        this.conversations.delete(id);
+        if (conversation.ended !== "no") continue; // it was only to be forgotten
+        conversation.ended = "reset"; // what is still planned for it is of no use
+        if (id >= nextStream) {
+          assert.equal(conversation.received, 0);
+          this.#waiting.push(plan);
+        } else if (conversation.finishedByPeer) this.finished++;
+        else {
+          assert.ok(plan.reset !== undefined, `stream ${id} is gone, and nobody has planned that`);
+          this.wasReset++;
+        }
+        continue;
+      }
+      assert.ok(stream.received <= conversation.received, `stream ${id}: octets are lost`);
+      if (stream.finished) assert.ok(conversation.finishedByPeer, `stream ${id}: its end is lost`);
+      assert.ok(stream.ended || stream.sent <= conversation.sent, `stream ${id}: octets that were never said`);
+      if (!stream.ended) conversation.sent = stream.sent;
+      conversation.writeDone = stream.ended;
+      if (stream.ended) conversation.sent = plan.up;
+      conversation.pausing = false;
+      known.set(id, { known: conversation.received - stream.received, isEndKnown: conversation.finishedByPeer });
+    }
+    return known;
   }
 
   data(id: number, octets: Uint8Array): void {

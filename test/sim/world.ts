@@ -6,12 +6,14 @@
 import assert from "node:assert/strict";
 import {
   type Output,
+  type Recollection,
+  recalledState,
   SESSION_LIMITS,
   Session,
   type SessionLimits,
   type SessionState,
 } from "../../src/session/index.ts";
-import { assertNever, HEADER_BYTES } from "../../src/wire/index.ts";
+import { assertNever, Code, HEADER_BYTES } from "../../src/wire/index.ts";
 import { Application, type Plan, type Port } from "./application.ts";
 import { Clock } from "./clock.ts";
 import { Direction, type LinkOptions, QUICK } from "./link.ts";
@@ -41,6 +43,8 @@ export interface Loss {
 /** Options of a {@link World}. */
 export interface WorldOptions {
   readonly retain?: boolean;
+  /** The client's application is in another process, which has what comes after so long, and survives {@link World.kill}. */
+  readonly passOnMs?: number;
   readonly client?: Partial<SessionLimits>;
   readonly server?: Partial<SessionLimits>;
 }
@@ -65,6 +69,12 @@ export class End implements Port {
   #wakeAt = Number.POSITIVE_INFINITY;
   #ticks = { at: -1, count: 0 };
   #busy = false;
+  /** See {@link WorldOptions.passOnMs}. */
+  readonly #passOnMs: number | undefined;
+  /** Counts the processes: what one of them had not passed on goes with it. */
+  #process = 0;
+  /** Of streams that go on, octets that come again and are known. */
+  #known = new Map<number, { known: number; isEndKnown: boolean }>();
 
   constructor(role: "client" | "server", clock: Clock, random: Random, options: WorldOptions) {
     const limits = { ...SESSION_LIMITS, ...options[role] };
@@ -72,7 +82,66 @@ export class End implements Port {
     this.session = new Session({ role, retain: options.retain ?? true, limits }, clock.now);
     this.clock = clock;
     this.#random = random;
+    this.#passOnMs = role === "client" ? options.passOnMs : undefined;
     this.application = new Application(this);
+  }
+
+  /** The process was killed: what comes, and what is in it, goes nowhere. */
+  kill(): void {
+    this.#process++;
+    this.#out.clear();
+    this.#readers.clear();
+  }
+
+  /** Another one takes the session up. */
+  recall(told: Recollection, counts: { readonly received: number; readonly base: number }): void {
+    const state = recalledState(told, counts);
+    this.#lent.clear(); // what was lent has gone with the process
+    this.#lentBytes = 0;
+    this.session = new Session({ role: "client", retain: true, limits: this.#limits, state }, this.clock.now);
+    this.#wakeAt = Number.POSITIVE_INFINITY;
+    for (const { id } of state.streams) this.session.keep(id);
+    this.#known = this.application.recalled(told);
+    for (const { id } of state.streams) {
+      if (this.#known.has(id)) continue;
+      this.session.reset(id, Code.CANCEL, this.clock.now); // nobody has it
+      this.session.forget(id, this.clock.now);
+    }
+    this.application.openWaiting();
+    for (const id of this.application.conversations.keys()) this.application.writable(id);
+    this.work();
+  }
+
+  /** Tells the application, once this process has passed it on. */
+  #tell(stream: number, octets: number, act: () => void): void {
+    if (this.#passOnMs === undefined) return act();
+    const process = this.#process;
+    this.clock.after(this.#passOnMs, () => {
+      if (process !== this.#process) return;
+      act();
+      if (octets === 0) return;
+      this.session.passedOn(stream, octets, this.clock.now);
+      this.work();
+    });
+  }
+
+  #tellData(stream: number, bytes: Uint8Array): void {
+    if (this.#passOnMs === undefined) return this.application.data(stream, bytes);
+    const known = this.#known.get(stream);
+    const over = Math.min(known?.known ?? 0, bytes.length);
+    if (known !== undefined) known.known -= over;
+    const copy = new Uint8Array(bytes);
+    this.#tell(stream, bytes.length, () => {
+      if (over > 0) this.consume(stream, over);
+      if (over < copy.length) this.application.data(stream, copy.subarray(over));
+    });
+  }
+
+  #tellEnd(stream: number): void {
+    const isKnown = this.#known.get(stream)?.isEndKnown === true;
+    this.#tell(stream, 1, () => {
+      if (!isKnown) this.application.end(stream);
+    });
   }
 
   /** Another process goes on with the session from what is on paper; what has no place there must not be missed. */
@@ -162,21 +231,23 @@ export class End implements Port {
         output.memory.fill(0xee); // whoever still points here will be found out
         return;
       case "data":
-        return this.application.data(output.stream, output.bytes);
+        return this.#tellData(output.stream, output.bytes);
       case "opened":
         this.events.push(output);
         return this.application.opened(output.stream, output.request);
       case "finished":
         this.events.push(output);
-        return this.application.end(output.stream);
+        return this.#tellEnd(output.stream);
       case "over":
         this.events.push(output);
-        return this.application.over(output.stream);
+        return this.#tell(output.stream, 0, () => this.application.over(output.stream));
       case "reset":
         this.events.push(output);
-        return this.application.reset(output.stream, output.code);
+        return this.#tell(output.stream, 0, () => this.application.reset(output.stream, output.code));
       case "writable":
         return this.application.writable(output.stream);
+      case "confirmed":
+        return;
       case "disconnect":
         this.events.push(output);
         this.#out.get(output.connection)?.close();
@@ -223,6 +294,7 @@ export class End implements Port {
 
   open(request: Uint8Array): number | undefined {
     const id = this.session.open(request, this.clock.now);
+    if (id !== undefined && this.#passOnMs !== undefined) this.session.keep(id);
     this.work();
     return id;
   }
@@ -375,6 +447,21 @@ export class World {
     const { state } = client.session;
     assert.ok(state !== undefined, "it does not come to rest");
     client.restart(state);
+  }
+
+  /** The client's process is killed; the server notices after a while, and by then another goes on. */
+  kill(serverMs: number): void {
+    for (const link of this.links) if (link.alive) this.cut(link, { clientMs: 0, serverMs });
+    this.client.kill();
+  }
+
+  /** Another process goes on with the session, of which it has nothing but the ticket. */
+  recall(): void {
+    const { server, client } = this;
+    const told: Recollection = structuredClone(server.session.recall(this.clock.now));
+    server.work();
+    const { received, acknowledged } = server.session.positions;
+    client.recall(told, { received, base: acknowledged });
   }
 
   /** Cuts a connection behind so many octets of one direction. */
