@@ -17,10 +17,23 @@ export interface Splice {
   readonly endsWithOutput: boolean;
   /** What went through so far, where the streams themselves do not count it as sockets do. */
   readonly traffic?: Traffic;
+  /** Whoever is behind it has the octets also when this process is killed, and can go on without it; see {@link Keeper}. */
+  readonly keeper?: Keeper;
   /** Tears both down at once; a TCP peer sees a reset. */
   destroy(): void;
   /** Told before that happens why the peer has cut the stream, of PROTOCOL §6.5; see {@link Receiver.closed}. */
   cut?(code: number, why?: string): void;
+}
+
+/**
+ * Who is behind a splice, in another process of this computer: he keeps what he has said until it is confirmed, and says himself how much of what has come the
+ * application has taken (`SessionStream.credit`).
+ */
+export interface Keeper {
+  /** The peer has so many octets of the stream. Told now and then. */
+  confirmed(octets: number): void;
+  /** The stream is over, and where it has ended in peace the peer has all of it. */
+  gone(): void;
 }
 
 /** Octets of one conversation, seen from the server: from the caller, and to him. */

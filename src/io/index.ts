@@ -4,7 +4,7 @@
  * @module
  */
 export { BareChannel } from "./bare-channel.ts";
-export { type Channel, type Receiver, type Splice, spliceOf, type Traffic } from "./channel.ts";
+export { type Channel, type Keeper, nobody, type Receiver, type Splice, spliceOf, type Traffic } from "./channel.ts";
 export { ChannelDuplex } from "./duplex.ts";
 export { ERROR_CODES, type ErrorCode, FivedError } from "./errors.ts";
 export { clientStateFolder, configurationFolder } from "./folders.ts";

@@ -10,7 +10,14 @@
  */
 import type { Socket } from "node:net";
 import { TLSSocket } from "node:tls";
-import { type Input, type Output, Session, type SessionLimits, type SessionOptions } from "../session/index.ts";
+import {
+  type Input,
+  type Output,
+  type Recollection,
+  Session,
+  type SessionLimits,
+  type SessionOptions,
+} from "../session/index.ts";
 import { assertNever, Code } from "../wire/index.ts";
 import { endInTime, FOLLOW_MS, TAKE_MS } from "./closing.ts";
 import type { Account, FrameBudget } from "./frame-budget.ts";
@@ -194,6 +201,13 @@ export class SessionPump implements Participant {
     this.#work();
   }
 
+  /** Leaves them for a peer that has lost its memory, and is to be told this before it is carried on. */
+  recall(): Recollection {
+    const told = this.#session.recall(performance.now());
+    this.#work();
+    return told;
+  }
+
   /** Keeps what is said until it is acknowledged, from now on. */
   retain(): void {
     this.#session.retain();
@@ -334,6 +348,8 @@ export class SessionPump implements Participant {
         return this.#streams.get(output.stream)?.receiver.data(output.bytes);
       case "writable":
         return this.#streams.get(output.stream)?.writable();
+      case "confirmed":
+        return this.#streams.get(output.stream)?.confirmed?.(output.octets);
       case "opened": {
         const stream = new SessionStream(output.stream, this);
         this.#streams.set(output.stream, stream);
@@ -344,6 +360,7 @@ export class SessionPump implements Participant {
       case "over":
         return this.#streams.get(output.stream)?.over(Code.NO_ERROR);
       case "gone":
+        this.#streams.get(output.stream)?.gone?.();
         this.#streams.delete(output.stream);
         if (this.#streams.size === 0) this.#owner.idle();
         return;

@@ -17,17 +17,29 @@ import type { Urgency } from "./turn.ts";
 /** Below this a read is copied into a frame of its own size; from this on it stays where it was read. */
 const LEND_BYTES_MIN = 16 * 1_024;
 
+/** What has happened on a stream while nobody was there for it. */
+interface Held {
+  readonly octets: Uint8Array[];
+  ended: boolean;
+  over: { readonly code: number; readonly why: string | undefined } | undefined;
+}
+
 /** One stream, at one end of a session. */
 export class SessionStream implements Channel {
   readonly id: number;
   readonly pump: SessionPump;
   receiver: Receiver = nobody;
+  /** See {@link SessionStream.keep}. */
+  confirmed: ((octets: number) => void) | undefined;
+  /** Told when nothing is left of it; see {@link Keeper.gone}. */
+  gone: (() => void) | undefined;
   #ended = false;
   #over = false;
   /** The end of a write that found too little credit. */
   #rest: Uint8Array | undefined;
   #ending: "half" | "whole" | undefined;
   #forgotten = false;
+  #held: Held | undefined;
 
   constructor(id: number, pump: SessionPump) {
     this.id = id;
@@ -77,10 +89,35 @@ export class SessionStream implements Channel {
   }
 
   consumed(bytes: number): void {
+    if (this.confirmed !== undefined) this.passedOn(bytes);
+    this.credit(bytes);
+  }
+
+  /** The peer may send so many octets more. */
+  credit(bytes: number): void {
     if (this.pump.session.consume(this.id, bytes, performance.now())) this.pump.list("next");
   }
 
+  /**
+   * From now on what comes is confirmed to the peer once it was {@link SessionStream.passedOn}.
+   * @param confirmed is told what the peer has confirmed of the stream
+   */
+  keep(confirmed: (octets: number) => void): void {
+    this.confirmed = confirmed;
+    this.pump.session.keep(this.id);
+  }
+
+  /** So many octets are somebody else's, for good; the end of the peer's direction counts as one. */
+  passedOn(octets: number): void {
+    this.pump.session.passedOn(this.id, octets, performance.now());
+  }
+
   splice(to: Splice, first: Uint8Array): void {
+    const { keeper } = to;
+    if (keeper !== undefined) {
+      this.keep((octets) => keeper.confirmed(octets));
+      this.gone = () => keeper.gone();
+    }
     if (this.#over || to.output.destroyed) {
       // One of the two has left while the other was being found.
       to.destroy();
@@ -123,8 +160,33 @@ export class SessionStream implements Channel {
     return this.#rest === undefined || this.#over;
   }
 
+  /**
+   * Keeps what happens until somebody is there for it, and it is {@link SessionStream.letGo}: as much as credit allows. What comes is not confirmed until then.
+   * @param ended the peer had ended its direction before
+   */
+  hold(ended: boolean): void {
+    const held: Held = { octets: [], ended, over: undefined };
+    this.#held = held;
+    this.keep(() => {});
+    this.receiver = { ...nobody, data: (bytes) => void held.octets.push(new Uint8Array(bytes)) };
+  }
+
+  /** Tells the receiver, which was set meanwhile, of all that was kept. */
+  letGo(): void {
+    const held = this.#held;
+    this.#held = undefined;
+    if (held === undefined) return;
+    for (const octets of held.octets) this.receiver.data(octets);
+    if (held.ended) this.ended();
+    if (held.over !== undefined) this.over(held.over.code, held.over.why);
+  }
+
   /** The peer has half-closed; who receives later is told too. */
   ended(): void {
+    if (this.#held !== undefined) {
+      this.#held.ended = true;
+      return;
+    }
     this.#ended = true;
     this.receiver.end();
   }
@@ -144,6 +206,10 @@ export class SessionStream implements Channel {
   /** Both directions are over: the receiver is told once, and says when what is behind it is gone ({@link Channel.forget}). */
   over(code: number, why?: string): void {
     if (this.#over) return;
+    if (this.#held !== undefined) {
+      this.#held.over ??= { code, why };
+      return;
+    }
     this.#over = true;
     this.#rest = undefined;
     this.receiver.closed(code, why);
@@ -174,7 +240,10 @@ class Joint implements Receiver, Reader {
   constructor(stream: SessionStream, to: Splice) {
     this.#stream = stream;
     this.#to = to;
-    this.#outlet = new Outlet(to.input, (bytes) => stream.consumed(bytes));
+    this.#outlet = new Outlet(
+      to.input,
+      to.keeper === undefined ? (bytes) => stream.consumed(bytes) : (bytes) => stream.passedOn(bytes),
+    );
     this.#open = Object.is(to.input, to.output) ? 1 : 2;
   }
 
@@ -205,7 +274,10 @@ class Joint implements Receiver, Reader {
 
   end(): void {
     this.#outlet.flush();
-    if (!this.#to.input.writableEnded) this.#to.input.end(); // twice is no fault, but Node would make an error of it, which is dear
+    const { input, keeper } = this.#to;
+    if (input.writableEnded) return; // twice is no fault, but Node would make an error of it, which is dear
+    if (keeper !== undefined) input.once("finish", () => this.#stream.passedOn(1));
+    input.end();
   }
 
   closed(code: number, why?: string): void {
