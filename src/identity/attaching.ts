@@ -22,15 +22,20 @@ export interface Ticket {
   readonly secret: Uint8Array;
 }
 
-/** `replace` closes every other connection of the session, `add` joins them. */
-export type AttachMode = "replace" | "add";
+/**
+ * `replace` closes every other connection of the session, `add` joins them; `recall` replaces them for a client that has lost its memory, and is told of its streams.
+ */
+export type AttachMode = keyof typeof MODES;
+
+/** Each mode with its octet in {@link proveAttach}. */
+const MODES = { replace: 0, add: 1, recall: 2 } as const;
 
 /** What is claimed on the line ATTACH. */
 export interface AttachClaim {
   readonly sid: Uint8Array;
   readonly generation: number;
   readonly mode: AttachMode;
-  /** Octets of the server's log that the client has received contiguously. */
+  /** Octets of the server's log that the client has received contiguously; 0 with `recall`, which has lost count. */
   readonly received: number;
   readonly nonce: Uint8Array;
 }
@@ -99,7 +104,7 @@ function mask(stored: Uint8Array, claim: AttachClaim, binding: Uint8Array): Uint
 
 /** `am` of PROTOCOL §4.8. */
 function message({ sid, generation, mode, received, nonce }: AttachClaim, binding: Uint8Array): Uint8Array {
-  return Buffer.concat([AUTH, binding, sid, u32(generation), Buffer.of(mode === "add" ? 1 : 0), u64(received), nonce]);
+  return Buffer.concat([AUTH, binding, sid, u32(generation), Buffer.of(MODES[mode]), u64(received), nonce]);
 }
 
 const STORED = "fived-attach-stored-v1\0";
@@ -120,10 +125,15 @@ export function parseAttach(args: readonly string[]): AttachRequest | undefined 
   const received = number(receivedText, Number.MAX_SAFE_INTEGER);
   const nonce = octets(nonceText, NONCE_BYTES);
   const proof = octets(proofText, SECRET_BYTES);
-  if (version !== "1" || more.length > 0 || !(mode === "replace" || mode === "add")) return undefined;
+  if (version !== "1" || more.length > 0 || mode === undefined || !isMode(mode)) return undefined;
   if (sid === undefined || generation === undefined || received === undefined) return undefined;
   if (nonce === undefined || proof === undefined) return undefined;
+  if (mode === "recall" && received !== 0) return undefined;
   return { sid, generation, mode, received, nonce, proof };
+}
+
+function isMode(word: string): word is AttachMode {
+  return Object.hasOwn(MODES, word);
 }
 
 /** The line with which a server answers ATTACH, without CRLF. */

@@ -592,7 +592,7 @@ export class Conversation implements Receiver, Talk, Directory, Entrance, Passag
 
   attach(request: AttachRequest): ReturnType<Detaching["attach"]> {
     const answer = this.#place.attach(request, this.#host);
-    if (typeof answer === "string") this.#place.accepted();
+    if (!("code" in answer)) this.#place.accepted();
     return answer;
   }
 

@@ -4,7 +4,7 @@
  */
 import type { Socket } from "node:net";
 import { type Channel, type FrameBudget, SessionPump } from "../io/index.ts";
-import type { Session, SessionLimits } from "../session/index.ts";
+import type { Recollection, Session, SessionLimits } from "../session/index.ts";
 import { Code } from "../wire/index.ts";
 import { Conversation, type Deadlines, type Place, type Use } from "./conversation.ts";
 import type { Log } from "./log.ts";
@@ -129,6 +129,11 @@ export class ServerSession {
   /** Leaves all connections, as another takes over. */
   supersede(): void {
     this.#pump.supersede();
+  }
+
+  /** Leaves them for a client that has lost its memory, and that is told this. */
+  recall(): Recollection {
+    return this.#pump.recall();
   }
 
   /** The session's own state, for ATTACH. */

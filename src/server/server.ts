@@ -14,7 +14,7 @@ import { createServer, isIPv6, type Server, type Socket } from "node:net";
 import { TLSSocket } from "node:tls";
 import { type AttachRequest, attachedLine, serverProof } from "../identity/index.ts";
 import { BareChannel, FivedError, FrameBudget, removeStale } from "../io/index.ts";
-import { SESSION_LIMITS, type SessionLimits } from "../session/index.ts";
+import { RECALLED_STREAMS_MAX, recalledLines, SESSION_LIMITS, type SessionLimits } from "../session/index.ts";
 import { Code, encodeLine } from "../wire/index.ts";
 import { Admission } from "./admission.ts";
 import { KeysWhenNeeded } from "./announce/keys.ts";
@@ -464,7 +464,7 @@ class Daemon implements SessionServer {
         const answer = this.#attach(request, standing, host);
         if ("code" in answer) return answer;
         attached = answer;
-        return answer.line;
+        return answer.lines;
       },
       accepted: () => reception.leave(),
       reach: (go) => go(),
@@ -563,11 +563,15 @@ class Daemon implements SessionServer {
       return refuse("without the certificate");
     if (this.#renewed(whose.caller) === undefined) return refuse("its user is not known any more");
     const { state } = session;
-    if (!state.resumable(request.received)) return refuse("it cannot go on from there");
+    const isRecall = request.mode === "recall";
+    if (!state.resumable(isRecall ? state.positions.acknowledged : request.received))
+      return refuse("it cannot go on from there");
+    if (isRecall && state.streams > RECALLED_STREAMS_MAX) return { code: 507, text: "too many streams to tell of" };
     const isOneMore = request.mode === "add" && state.connections >= this.#configuration.sessions.connections;
     if (isOneMore) return { code: 507, text: "no room for another connection" };
     // Before the counts are taken: what still came on another connection behind them would be acknowledged twice.
     if (request.mode === "replace") session.supersede();
+    const recalled = isRecall ? recalledLines(session.recall()) : [];
     const { received, acknowledged } = state.positions;
     const stored = detachable.stored(request.generation) ?? NOTHING;
     detachable.confirmed(request.generation);
@@ -579,11 +583,11 @@ class Daemon implements SessionServer {
     };
     this.#audit.record(whose.caller, { event: "attach", from: caller.peer, mode: request.mode });
     return {
-      line: attachedLine(attached, serverProof(stored, request, attached, binding)),
+      lines: [attachedLine(attached, serverProof(stored, request, attached, binding)), ...recalled],
       join: (socket, rest) => {
         this.#detachables.unpark(detachable);
         whose.movedTo(standing);
-        session.attach(socket, rest, request.received);
+        session.attach(socket, rest, attached.base);
       },
     };
   }
@@ -591,7 +595,7 @@ class Daemon implements SessionServer {
 
 /** A connection that may join a session: what it is answered, and how it joins. */
 interface Attachment {
-  readonly line: string;
+  readonly lines: readonly string[];
   join(socket: Socket, rest: Uint8Array): void;
 }
 

@@ -63,10 +63,10 @@ export interface Detaching {
   /** Makes the session that is, or that MULTIPLEX will begin, detachable for so long at most; or why not. */
   detachable(ttlSeconds: number | undefined): DetachableGrant | Refusal;
   /**
-   * Takes the connection into the session that is claimed, if that is proved: returns the answer, behind which "frames" is all that the conversation
-   * may become, in the same turn.
+   * Takes the connection into the session that is claimed, if that is proved: returns the lines of the answer, behind which "frames" is all that the
+   * conversation may become, in the same turn.
    */
-  attach(request: AttachRequest): string | Refusal;
+  attach(request: AttachRequest): readonly string[] | Refusal;
 }
 
 /** Why something is not done. */

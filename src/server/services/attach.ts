@@ -15,11 +15,11 @@ export const attach: Service = {
       return "closed";
     }
     const answer = talk.detaching.attach(request);
-    if (typeof answer !== "string") {
+    if ("code" in answer) {
       talk.refuse(answer.code, answer.text);
       return "closed";
     }
-    talk.say(answer);
+    for (const line of answer) talk.say(line);
     return "frames";
   },
 };
