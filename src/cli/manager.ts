@@ -2,25 +2,16 @@
  * `fived up`, `down` and `status`: the session manager, which the client verbs start when they first need it; and how they come by it.
  * @module
  */
-import { spawn } from "node:child_process";
-import fs from "node:fs";
-import path from "node:path";
-import { setTimeout as pause } from "node:timers/promises";
 import { styleText } from "node:util";
 import { Command } from "commander";
 import type { HeldStatus, ManagerClient, ManagerStatus } from "../client/index.ts";
-import { clientStateFolder, FivedError } from "../io/index.ts";
+import { FivedError } from "../io/index.ts";
 import { size } from "./progress.ts";
 import { toldToStop } from "./stop.ts";
 import type { Verb } from "./verb.ts";
 
 /** A manager that was started on demand ends when it was of no use for so long. */
 const IDLE_MS = 60 * 60_000;
-/** Time for a manager to be there after it was started; the first look is soon, as it takes a tenth of a second. */
-const START_MS = 10_000;
-const LOOK_EVERY_MS = 10;
-/** A log that has grown beyond this is begun anew. */
-const LOG_BYTES_MAX = 1024 * 1024;
 
 /** The verb `up`. */
 export const up: Verb = (ended) =>
@@ -52,56 +43,9 @@ export const status: Verb = (ended) =>
 
 /** The manager of this person, started where none runs; undefined where FIVED_MANAGER says off. */
 export async function ourManager(): Promise<ManagerClient | undefined> {
-  const { ManagerClient, managerSocket } = await import("../client/index.ts");
+  const { managerAt, managerSocket } = await import("../client/index.ts");
   const socket = managerSocket(process.env);
-  if (socket === undefined) return undefined;
-  return (await ManagerClient.connect(socket)) ?? (await started(socket));
-}
-
-async function started(socket: string): Promise<ManagerClient> {
-  const { ManagerClient } = await import("../client/index.ts");
-  const log = openLog();
-  const { npm_execpath: _, ...environment } = process.env; // it outlives whoever starts it, npm too
-  const child = spawn(process.execPath, [process.argv[1] ?? "", "up", "--foreground"], {
-    detached: true,
-    stdio: ["ignore", log, log],
-    cwd: "/",
-    env: { ...environment, FIVED_MANAGER: socket, FIVED_MANAGER_ON_DEMAND: "1" },
-  });
-  fs.closeSync(log);
-  let end: string | undefined;
-  child.once("exit", (code, signal) => {
-    end = `it ended with ${signal ?? code}`;
-  });
-  child.once("error", (error) => {
-    end = error.message;
-  });
-  child.unref();
-  const until = performance.now() + START_MS;
-  for (;;) {
-    // One that was started beside ours is as good.
-    const manager = await ManagerClient.connect(socket);
-    if (manager !== undefined) return manager;
-    if (end !== undefined || performance.now() > until) {
-      const why = end ?? "it did not answer in time";
-      throw new FivedError(
-        "STATE_UNUSABLE",
-        `Cannot start the session manager: ${why}; see ${logFile()}, or say FIVED_MANAGER=off`,
-      );
-    }
-    await pause(LOOK_EVERY_MS);
-  }
-}
-
-function logFile(): string {
-  return path.join(clientStateFolder(), "manager.log");
-}
-
-function openLog(): number {
-  const file = logFile();
-  fs.mkdirSync(path.dirname(file), { recursive: true, mode: 0o700 });
-  const size = fs.statSync(file, { throwIfNoEntry: false })?.size ?? 0;
-  return fs.openSync(file, size > LOG_BYTES_MAX ? "w" : "a", 0o600);
+  return socket === undefined ? undefined : await managerAt(socket);
 }
 
 async function runHere(): Promise<number> {

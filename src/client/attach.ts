@@ -15,6 +15,7 @@ import {
   type Ticket,
 } from "../identity/index.ts";
 import { BareChannel, FivedError } from "../io/index.ts";
+import { RecallReader, type Recollection } from "../session/index.ts";
 import { encodeLine, parseReply } from "../wire/index.ts";
 import { type Address, hostLine, printAddress } from "./address.ts";
 import type { Dialled } from "./dial.ts";
@@ -36,22 +37,33 @@ export interface AttachWish {
   readonly received: number;
 }
 
+/** What the server has answered, and proved. */
+export interface AttachAnswer {
+  readonly attached: Attached;
+  /** What it remembers of our end, where we have asked with `recall`. */
+  readonly recalled: Recollection | undefined;
+  /** What came behind it. */
+  readonly rest: Uint8Array;
+}
+
 /**
- * Says HOST and ATTACH; resolves with the server's proved answer, and what came behind it. Rejects with SESSION_LOST and its status where the server refuses, with
+ * Says HOST and ATTACH; resolves with the server's answer. Rejects with SESSION_LOST and its status where the server refuses, with
  * PROTOCOL_ERROR where it does not prove that it has the session. The socket is the caller's to destroy.
  */
 export async function attachOver(
   { socket, vouched, binding }: Dialled,
   { address, ticket, mode, received }: AttachWish,
   signal: AbortSignal,
-): Promise<{ readonly attached: Attached; readonly rest: Uint8Array }> {
+): Promise<AttachAnswer> {
   if (binding === undefined) throw new FivedError("TLS_FAILED", "Cannot attach without TLS");
   const { sid, generation } = ticket;
   const claim = { sid, generation, mode, received, nonce: randomBytes(NONCE_BYTES) };
   const host = vouched ? hostLine(address) : undefined;
   const lines: Asked[] = host === undefined ? [] : [{ text: `HOST ${host}`, mayBeUnknown: true }];
   let attached: Attached | undefined;
+  const recall = mode === "recall" ? new RecallReader() : undefined;
   const hear = (line: string): Heard => {
+    if (attached !== undefined && recall !== undefined) return recalled(recall, line);
     const said = parseAttached(line);
     if (said === undefined) return { type: "refused", error: refusal(address, line) };
     const { proof, ...rest } = said;
@@ -59,7 +71,12 @@ export async function attachOver(
     if (!timingSafeEqual(proof, serverProof(storedForm(ticket), claim, rest, binding)))
       return { type: "refused", error: unproved(address) };
     attached = rest;
-    return { type: "accepted" };
+    return { type: recall === undefined ? "accepted" : "more" };
+  };
+  const recalled = (reader: RecallReader, line: string): Heard => {
+    const found = reader.push(line);
+    if (found === "nonsense") return { type: "refused", error: unproved(address) };
+    return { type: found === "complete" ? "accepted" : "more" };
   };
   const channel = new BareChannel(socket);
   if (socket.isPaused()) socket.resume();
@@ -78,7 +95,7 @@ export async function attachOver(
     });
     channel.release();
     if (attached === undefined || signal.aborted) throw new FivedError("ABORTED", "Cannot attach: it is over");
-    return { attached, rest };
+    return { attached, recalled: recall?.told, rest };
   } finally {
     signal.removeEventListener("abort", abort); // its time was for the answer
   }

@@ -95,11 +95,16 @@ export class BareSession implements ServiceOpener {
     isAttaching: false,
   };
 
-  join(service: string, to: Splice, answered: (error: FivedError | undefined) => void, host?: string): void {
+  join(
+    service: string,
+    to: Splice,
+    answered: (error: FivedError | undefined, octets: number) => void,
+    host?: string,
+  ): undefined {
     const duplex = this.open(service, host === undefined ? {} : { host });
-    duplex.once("connect", () => answered(undefined));
+    duplex.once("connect", () => answered(undefined, 0));
     duplex.once("error", (error) => {
-      answered(error instanceof FivedError ? error : lost(this.#address, error.message));
+      answered(error instanceof FivedError ? error : lost(this.#address, error.message), 0);
       to.destroy();
     });
     to.output.pipe(duplex);

@@ -8,6 +8,7 @@ import type { TLSSocket } from "node:tls";
 import { fingerprintOf } from "../io/index.ts";
 import { type Address, parseAddress } from "./address.ts";
 import type { AuthOptions } from "./auth/options.ts";
+import type { TicketKeeper } from "./kept.ts";
 import { knownHosts } from "./known-hosts.ts";
 import { Limit, type Patience } from "./limit.ts";
 import type { PathRule } from "./path-rules.ts";
@@ -47,6 +48,8 @@ export interface ConnectOptions {
    * all. A session that is kept goes on over another connection, and its streams with it.
    */
   readonly detachable?: number | false;
+  /** Keeps the session's ticket where another process finds it when this one is killed. */
+  readonly tickets?: TicketKeeper;
   /** Connections that the session is to have beside the first one, where the server keeps it; and services that keep to one. */
   readonly paths?: readonly PathRule[];
   /** Sign in; left out, and with no user in the address, the session belongs to nobody. */

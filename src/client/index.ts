@@ -18,6 +18,7 @@ export { FivedAgent, type FivedAgentOptions, fivedConnector } from "./http-agent
 export { pinName } from "./known-hosts.ts";
 export { type ManagedForward, ManagerClient } from "./manager/client.ts";
 export type { HeldStatus } from "./manager/held.ts";
+export { managerAt } from "./manager/launch.ts";
 export { type Manager, type ManagerStatus, startManager } from "./manager/manager.ts";
 export { managerSocket } from "./manager/place.ts";
 export { type AttachedSession, type AttachedStream, attach } from "./open-session.ts";

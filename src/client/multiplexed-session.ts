@@ -9,19 +9,31 @@
  * ```
  * @module
  */
+import type { Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { setTimeout as pause } from "node:timers/promises";
-import { parseDetachable, type Ticket } from "../identity/index.ts";
-import { BareChannel, type Channel, ChannelDuplex, FivedError, SessionPump, type Splice } from "../io/index.ts";
-import { SESSION_LIMITS } from "../session/index.ts";
+import { type Attached, parseDetachable, type Ticket } from "../identity/index.ts";
+import {
+  BareChannel,
+  type Channel,
+  ChannelDuplex,
+  FivedError,
+  SessionPump,
+  type SessionStream,
+  type Splice,
+} from "../io/index.ts";
+import { type Recollection, recalledState, SESSION_LIMITS } from "../session/index.ts";
 import { Code, codeName, encodeLine, parseReply } from "../wire/index.ts";
 import { type Address, printAddress } from "./address.ts";
 import type { SignedIn } from "./auth/authenticate.ts";
+import { Credit } from "./credit.ts";
 import { type DetachedSession, printDetached } from "./detached.ts";
 import type { ConnectOptions } from "./dial.ts";
+import { type KeptSession, nameOf } from "./kept.ts";
+import { type Claim, type Claimed, RecalledStreams } from "./recalled.ts";
 import { type Answer, type Asked, expectReplies, refusal } from "./replies.ts";
 import { type Reached, type Resumable, Resumption, reachedBy } from "./resume.ts";
-import type { OpenOptions, PathOptions, ServiceOpener, SessionStatus, Through } from "./session.ts";
+import type { Joined, OpenOptions, PathOptions, ServiceOpener, SessionStatus, Through } from "./session.ts";
 import { abortWith, asked, checkName, listing, lost, readList } from "./session-lines.ts";
 import { SessionPaths } from "./session-paths.ts";
 import { watchNetwork } from "./watch.ts";
@@ -65,6 +77,14 @@ const REST_MS = 10_000;
 /** Between two looks whether it has. */
 const REST_LOOK_MS = 5;
 
+/** A session of which nothing was left but its ticket, as its server remembers it, and its first connection here. */
+export interface RecalledSession extends KeptSession {
+  readonly recalled: Recollection;
+  readonly attached: Attached;
+  readonly socket: Socket;
+  readonly rest: Uint8Array;
+}
+
 export class MultiplexedSession implements ServiceOpener {
   readonly closed: Promise<void>;
   readonly identity: Promise<string | undefined>;
@@ -85,6 +105,12 @@ export class MultiplexedSession implements ServiceOpener {
   readonly #endsWhenIdle: boolean;
   readonly #options: ConnectOptions;
   #reached: Reached | undefined;
+  readonly #heard: () => void;
+  #recalled: RecalledStreams | undefined;
+  /** Its name, once its ticket is kept where it outlives this process; undefined where it is not. */
+  readonly #kept = Promise.withResolvers<string | undefined>();
+  /** Who the server says we are, as far as it has. */
+  #identity: string | undefined;
   /** Since the server has granted one. */
   #ticket: { readonly current: Ticket; readonly ttlMs: number } | undefined;
   #resumption: Resumption | undefined;
@@ -106,8 +132,16 @@ export class MultiplexedSession implements ServiceOpener {
   /** While the server has not begun the session: what its streams do when it refuses. */
   #pending: ((error: FivedError) => void)[] | undefined = [];
 
-  /** @param begin a connection on which it begins, or what another process has left */
-  constructor(address: Address, begin: Start | DetachedSession, options: ConnectOptions, endsWhenIdle: boolean) {
+  /** @param begin a connection on which it begins, or what another process has left, on purpose or killed */
+  constructor(
+    address: Address,
+    begin: Start | DetachedSession | RecalledSession,
+    options: ConnectOptions,
+    endsWhenIdle: boolean,
+  ) {
+    const left = "dialled" in begin ? undefined : begin;
+    const state =
+      left === undefined ? undefined : "state" in left ? left.state : recalledState(left.recalled, left.attached);
     const dialled = "dialled" in begin ? begin.dialled : undefined;
     this.#endsWhenIdle = endsWhenIdle;
     this.#address = address;
@@ -123,13 +157,14 @@ export class MultiplexedSession implements ServiceOpener {
     const heard = Promise.withResolvers<void>();
     this.closed = closed.promise;
     this.heard = heard.promise;
+    this.#heard = heard.resolve;
     closed.promise.catch(() => {}); // who wants to know asks; streams are told anyway
     this.#pump = new SessionPump(
       {
         role: "client",
-        retain: options.retain ?? "state" in begin,
+        retain: options.retain ?? left !== undefined,
         limits: CLIENT_LIMITS,
-        ...("state" in begin ? { state: begin.state } : {}),
+        ...(state === undefined ? {} : { state }),
       },
       {
         opened: (channel) => channel.reset(Code.REFUSED),
@@ -157,24 +192,71 @@ export class MultiplexedSession implements ServiceOpener {
     this.#paths = new SessionPaths(this.#pump, address, options, {
       ticket: () => (this.#resumption === undefined && !this.#isBeingLeft ? this.#ticket?.current : undefined),
       isDetachable: () => this.#ticket !== undefined,
-      store: (ticket) => {
-        if (this.#ticket !== undefined) this.#ticket = { ...this.#ticket, current: ticket };
-      },
+      store: (ticket) => this.#store(ticket),
       reached: () => this.#reached,
     });
     const over = closed.promise.then(() => {
       throw lost(address, "it was closed before the server had answered");
     });
-    this.identity = Promise.race(["dialled" in begin ? begin.identity : undefined, over]);
+    const identity = "dialled" in begin ? begin.identity : "recalled" in begin ? begin.identity : undefined;
+    this.identity = Promise.race([identity, over]);
     this.identity.catch(() => {});
     if ("dialled" in begin) this.#start(begin);
-    else {
-      this.#isHeard = true;
-      heard.resolve();
-      this.#pending = undefined;
-      this.#ticket = { current: begin.ticket, ttlMs: begin.ttlMs };
+    else this.#goOnWith(begin);
+  }
+
+  /** Another process has begun it. */
+  #goOnWith(begin: DetachedSession | RecalledSession): void {
+    this.#isHeard = true;
+    this.#heard();
+    this.#pending = undefined;
+    this.#ticket = { current: begin.ticket, ttlMs: begin.ttlMs };
+    if ("recalled" in begin) {
+      this.#recalled = new RecalledStreams(this.#pump, begin.recalled);
+      this.#recalledOver(begin);
+    } else {
       this.#isTakenOver = true;
       this.#findConnection(ATTACH_MS, "nobody answers");
+    }
+  }
+
+  /** Its ticket was kept before: whoever has recalled it has seen to that. */
+  #recalledOver({ socket, rest, attached, ticket, identity }: RecalledSession): void {
+    const { received, limit, generation } = attached;
+    this.#identity = identity;
+    this.#kept.resolve(nameOf(ticket.sid));
+    this.#reached = reachedBy(socket, this.#options);
+    this.#isAttached();
+    this.#paths.main(this.#pump.attach(socket, rest, { received, limit, stored: generation }), socket);
+    this.#paths.addRuled(this.#options.paths ?? []);
+    this.#watch();
+  }
+
+  /** The ticket is the next one from now on; resolves when it is kept as safely as it can be. */
+  async #store(next: Ticket): Promise<void> {
+    if (this.#ticket === undefined) return;
+    this.#ticket = { ...this.#ticket, current: next };
+    await this.#keep();
+  }
+
+  async #keep(): Promise<void> {
+    const { tickets } = this.#options;
+    if (tickets === undefined || this.#ticket === undefined || this.#fingerprint === undefined) return;
+    const { current: ticket, ttlMs } = this.#ticket;
+    const [address, fingerprint] = [printAddress(this.#address), this.#fingerprint];
+    await tickets.keep({ address, fingerprint, ticket, ttlMs, reached: this.#reached, identity: this.#identity });
+  }
+
+  /** The server has granted a ticket: it is kept, with who we are there. */
+  async #granted({ sid }: Ticket): Promise<void> {
+    try {
+      this.#identity = await this.identity;
+      await this.#keep();
+      this.#kept.resolve(this.#options.tickets === undefined ? undefined : nameOf(sid));
+    } catch (error) {
+      // As good as ever, but for a crash of this process.
+      this.#options.log?.(`cannot keep the ticket of the session: ${error instanceof Error ? error.message : error}`);
+      this.#kept.resolve(undefined);
     }
   }
 
@@ -208,6 +290,7 @@ export class MultiplexedSession implements ServiceOpener {
       if (granted !== undefined) {
         this.#ticket = { current: granted, ttlMs: granted.ttlSeconds * 1_000 };
         this.#pump.retain();
+        void this.#granted(granted);
         this.#paths.addRuled(this.#options.paths ?? []);
         if (this.#pump.streams > 0) this.#watch();
         return { type: "accepted" };
@@ -281,10 +364,8 @@ export class MultiplexedSession implements ServiceOpener {
       get roundTripMs() {
         return session.roundTripMs;
       },
-      store: (next) => {
-        this.#ticket = { ...ticket, current: next };
-      },
-      resumed: (socket, rest, { received, limit, generation }) => {
+      store: (next) => this.#store(next),
+      resumed: (socket, { rest, attached: { received, limit, generation } }) => {
         this.#stopResuming();
         clearTimeout(this.#late);
         this.#late = undefined;
@@ -389,6 +470,9 @@ export class MultiplexedSession implements ServiceOpener {
     this.#stopResuming();
     clearTimeout(this.#late);
     this.#rest();
+    this.#recalled?.stop();
+    this.#kept.resolve(undefined);
+    if (this.#ticket !== undefined) this.#options.tickets?.forget(this.#ticket.current.sid);
   }
 
   /** Nothing of what the server says on this connection is for us, or for who we are not: not an octet of it was read as frames. */
@@ -434,11 +518,11 @@ export class MultiplexedSession implements ServiceOpener {
     abortWith(duplex, signal);
   }
 
-  #expect(channel: Channel, lines: readonly Asked[], answered: (answer: Answer) => void): void {
+  #expect(channel: Channel, lines: readonly Asked[], answered: (answer: Answer, octets: number) => void): void {
     this.#unanswered++;
-    expectReplies(channel, lines, (answer) => {
+    expectReplies(channel, lines, (answer, octets) => {
       this.#unanswered--;
-      answered(answer);
+      answered(answer, octets);
     });
   }
 
@@ -446,11 +530,39 @@ export class MultiplexedSession implements ServiceOpener {
     return this.#isHeard;
   }
 
-  join(service: string, to: Splice, answered: (error: FivedError | undefined) => void, host?: string): void {
+  join(
+    service: string,
+    to: Splice,
+    answered: (error: FivedError | undefined, octets: number) => void,
+    host?: string,
+  ): Joined {
     const channel = this.#channel(service, host);
-    channel.splice(to, NOTHING);
-    this.#expect(channel, asked(service, host), (answer) =>
-      answered(answer.type === "refused" ? (this.#refused ?? answer.error) : undefined),
+    channel.splice(behind(preface(service, host), to), NOTHING);
+    const credit = new Credit(channel);
+    this.#expect(channel, asked(service, host), (answer, octets) => {
+      if (answer.type === "accepted") credit.answered(octets);
+      answered(answer.type === "refused" ? (this.#refused ?? answer.error) : undefined, octets);
+    });
+    return {
+      stream: channel.id,
+      kept: this.#kept.promise,
+      took: (octets) => credit.took(octets),
+    };
+  }
+
+  /** Gives a stream of the process that was killed to who has it, see {@link RecalledStreams.claim}. */
+  claim(
+    service: string,
+    claim: Pick<Claim, "id" | "had">,
+    to: Splice,
+    answered: (error: FivedError | undefined, octets: number) => void,
+    host?: string,
+  ): Claimed {
+    if (this.#recalled === undefined) return { type: "over" };
+    const said = preface(service, host);
+    const full = { ...claim, preface: said, answers: asked(service, host) };
+    return this.#recalled.claim(full, behind(said, to), (answer, octets) =>
+      answered(answer.type === "refused" ? answer.error : undefined, octets),
     );
   }
 
@@ -500,12 +612,11 @@ export class MultiplexedSession implements ServiceOpener {
     if ((this.#closing || this.#endsWhenIdle) && this.#pump.streams === 0) this.#pump.end(Code.NO_ERROR, "closed");
   }
 
-  #channel(service: string, host: string | undefined, via?: string): Channel {
+  #channel(service: string, host: string | undefined, via?: string): SessionStream {
     if (this.#pump.frozen)
       throw new FivedError("SESSION_LOST", `Cannot open "${service}": the session is being detached`);
     checkName(service);
-    const lines = [...(via === undefined ? [] : [via]), ...(host === undefined ? [] : [`HOST ${host}`]), service];
-    const [first = "", ...more] = lines;
+    const [first = "", ...more] = lines(service, host, via);
     const channel = this.#opened(first);
     for (const line of more) channel.write(encodeLine(line));
     const rule = this.#options.paths?.find(({ services }) => services?.includes(service));
@@ -513,7 +624,7 @@ export class MultiplexedSession implements ServiceOpener {
     return channel;
   }
 
-  #opened(request: string): Channel {
+  #opened(request: string): SessionStream {
     const channel =
       !this.#closing && this.#pump.session.openable ? this.#pump.open(encodeLine(request).subarray(0, -2)) : undefined;
     if (channel !== undefined) {
@@ -525,6 +636,25 @@ export class MultiplexedSession implements ServiceOpener {
     if (ended !== undefined) throw lost(this.#address, ended.reason, codeName(ended.code));
     throw new FivedError("SESSION_LOST", `Cannot open "${request.split(" ")[0]}": the session takes no more streams`);
   }
+}
+
+/** What is said on a stream that is to be a service's: the first line opens it. */
+function lines(service: string, host: string | undefined, via?: string): string[] {
+  return [...(via === undefined ? [] : [via]), ...(host === undefined ? [] : [`HOST ${host}`]), service];
+}
+
+/** What is said on it behind the first line, in front of the octets of whoever it is for. */
+function preface(service: string, host: string | undefined): Uint8Array {
+  const [, ...more] = lines(service, host);
+  return Buffer.concat(more.map(encodeLine));
+}
+
+/** The same, with a keeper that counts his own octets only. */
+function behind({ length }: Uint8Array, to: Splice): Splice {
+  const { keeper } = to;
+  if (keeper === undefined || length === 0) return to;
+  const confirmed = (octets: number): void => keeper.confirmed(Math.max(octets - length, 0));
+  return { ...to, keeper: { confirmed, gone: () => keeper.gone() } };
 }
 
 /** Looks until that is so, or time is over. */

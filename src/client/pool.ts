@@ -74,9 +74,14 @@ export class SessionPool implements AsyncDisposable {
       await session[Symbol.asyncDispose]();
       throw new FivedError("ABORTED", `Cannot use the session at ${printAddress(this.#address)}: it was closed`);
     }
-    this.#sessions.push(session);
+    this.add(session);
     // Those with streams may come back, and are kept as long as the protocol lets them be.
     for (const old of silent) if (old.status.streams === 0) void old[Symbol.asyncDispose]();
+  }
+
+  /** One more is open. */
+  add(session: ServiceOpener): void {
+    this.#sessions.push(session);
     const gone = (error?: unknown): void => {
       this.#sessions = this.#sessions.filter((each) => each !== session);
       if (this.#sessions.length === 0) this.#emptied(error);

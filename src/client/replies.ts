@@ -24,22 +24,23 @@ export type Heard = { readonly type: "more" } | Answer;
 /**
  * Puts itself before a channel's receiver until so many requests were answered with `+`.
  * @param asked what was asked for, for messages: one line for each answer that is expected
- * @param answered is told once: of the last `+`, or of the first refusal, after which nothing more reaches the receiver
+ * @param answered is told once: of the last `+`, or of the first refusal, after which nothing more reaches the receiver; and how many octets the answers had
  * @param onward takes what stands behind the last answer, if that is not for the receiver
  */
 export function expectReplies(
   channel: Channel,
   asked: readonly Asked[],
-  answered: (answer: Answer) => void,
+  answered: (answer: Answer, octets: number) => void,
   onward?: (rest: Uint8Array) => void,
 ): void {
   const inner = channel.receiver;
   const lines = new LineReader(REPLY_BYTES_MAX);
   let left = [...asked];
   let over = false;
+  let octets = 0;
   const settle = (answer: Answer): void => {
     over = true;
-    answered(answer);
+    answered(answer, octets);
   };
   const hear = (line: Line, request: Asked): void => {
     const heard = line.type === "line" && request.hear !== undefined ? request.hear(line.text) : plain(line, request);
@@ -55,6 +56,7 @@ export function expectReplies(
       for (let [request] = left; request !== undefined && !over; [request] = left) {
         const before = lines.buffered;
         const line = lines.next();
+        octets += before - lines.buffered;
         channel.consumed(before - lines.buffered);
         if (line === undefined) return;
         hear(line, request);

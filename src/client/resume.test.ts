@@ -19,6 +19,7 @@ import {
 } from "../identity/index.ts";
 import { codeName } from "../wire/index.ts";
 import { parseAddress } from "./address.ts";
+import type { AttachAnswer } from "./attach.ts";
 import { connect } from "./connect.ts";
 import { type Resumable, Resumption } from "./resume.ts";
 
@@ -41,7 +42,7 @@ class Waiting implements Resumable {
     this.stored.push(ticket);
   }
 
-  resumed(socket: Socket, rest: Uint8Array, attached: Attached): void {
+  resumed(socket: Socket, { attached, rest }: AttachAnswer): void {
     this.told.resolve({ attached, rest: Buffer.from(rest).toString("latin1") });
     socket.destroy();
   }

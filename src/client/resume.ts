@@ -12,11 +12,11 @@
  * @module
  */
 import type { Socket } from "node:net";
-import type { Attached, Ticket } from "../identity/index.ts";
+import type { AttachMode, Ticket } from "../identity/index.ts";
 import { FivedError } from "../io/index.ts";
 import { Code } from "../wire/index.ts";
 import type { Address } from "./address.ts";
-import { attachOver, isSane, type Positions } from "./attach.ts";
+import { type AttachAnswer, attachOver, isSane, type Positions } from "./attach.ts";
 import { type ConnectOptions, type Dialled, dial } from "./dial.ts";
 import { transportFor } from "./transports/index.ts";
 import { openTcp } from "./transports/tcp.ts";
@@ -25,12 +25,14 @@ import type { Transport } from "./transports/transport.ts";
 /** What goes on, as far as it is needed here. */
 export interface Resumable {
   readonly positions: Positions;
+  /** It has lost its memory, and has to be told what the server remembers; the positions say nothing then. */
+  readonly isRecalled?: boolean;
   /** In milliseconds; undefined before the first measurement. */
   readonly roundTripMs: number | undefined;
   /** The ticket is the next one from now on; resolves when it is kept as safely as it can be. */
   store(ticket: Ticket): Promise<void> | void;
   /** The connection is the session's from now on. */
-  resumed(socket: Socket, rest: Uint8Array, attached: Attached): void;
+  resumed(socket: Socket, answer: AttachAnswer): void;
   /** There is no way to go on. */
   failed(code: number, reason: string): void;
 }
@@ -200,10 +202,11 @@ export class Resumption {
     const { socket } = dialled;
     try {
       const { received } = this.#session.positions;
-      const claim = { address: this.#address, ticket: this.#ticket, mode: "replace", received } as const;
-      const { attached, rest } = await attachOver(dialled, claim, signal);
+      const mode: AttachMode = this.#session.isRecalled === true ? "recall" : "replace";
+      const wish = { address: this.#address, ticket: this.#ticket, mode, received };
+      const answer = await attachOver(dialled, wish, signal);
       if (this.#stopped.signal.aborted) throw new FivedError("ABORTED", "Cannot attach: it is over");
-      await this.#goOn(socket, rest, attached);
+      await this.#goOn(socket, answer);
     } catch (error) {
       socket.destroy();
       if (isFinal(error) && !this.#stopped.signal.aborted) {
@@ -216,8 +219,9 @@ export class Resumption {
     }
   }
 
-  async #goOn(socket: Socket, rest: Uint8Array, attached: Attached): Promise<void> {
-    if (!isSane(this.#session.positions, attached)) {
+  async #goOn(socket: Socket, answer: AttachAnswer): Promise<void> {
+    const { attached } = answer;
+    if (this.#session.isRecalled !== true && !isSane(this.#session.positions, attached)) {
       // One of the two has lost its memory: going on would lose or double octets (abuse case D16).
       this.stop();
       this.#session.failed(Code.SEQ, "the server and this end do not remember the same session");
@@ -228,7 +232,7 @@ export class Resumption {
     if (this.#stopped.signal.aborted || socket.destroyed)
       throw new FivedError("SESSION_LOST", "Cannot attach: it was lost again");
     this.stop();
-    this.#session.resumed(socket, rest, attached);
+    this.#session.resumed(socket, answer);
   }
 }
 

@@ -22,7 +22,7 @@ export interface PathOwner {
   /** The server keeps the session: only such a one has connections beside the first. */
   isDetachable(): boolean;
   /** The ticket is this one from now on. */
-  store(ticket: Ticket): void;
+  store(ticket: Ticket): Promise<void>;
   /** Where the server was reached last. */
   reached(): Reached | undefined;
 }
@@ -157,7 +157,9 @@ export class SessionPaths {
       const fits = attached.received <= sent && attached.base <= received;
       const isOver = session.ended !== undefined || session.connections === 0 || this.#owner.ticket() !== ticket;
       if (isOver || !fits) throw new FivedError("SESSION_LOST", `${cannot}: it has changed meanwhile`);
-      this.#owner.store({ sid: ticket.sid, generation, secret });
+      await this.#owner.store({ sid: ticket.sid, generation, secret });
+      if (session.ended !== undefined || session.connections === 0)
+        throw new FivedError("SESSION_LOST", `${cannot}: it was lost meanwhile`);
       const connection = this.#pump.attach(socket, rest, { ...peer, stored: generation });
       this.#arrived(name, { connection, socket, made: options });
       if (reserved) this.#pump.carryAll(connection, false);

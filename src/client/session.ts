@@ -68,6 +68,15 @@ export interface Through {
   readonly via?: string;
 }
 
+/** A stream that was joined to something, where the session can be gone on with by another process. */
+export interface Joined {
+  readonly stream: number;
+  /** The name of the session, once its ticket is kept; undefined where there is none. */
+  readonly kept: Promise<string | undefined>;
+  /** Whoever keeps the stream's octets has had so many taken by the application, counted from its beginning. */
+  took(octets: number): void;
+}
+
 /** A {@link Session} as the rest of this room, and a session server that opens streams for its callers, see it. */
 export interface ServiceOpener extends Session {
   /** As {@link Session.open}, on a Duplex that was handed out before there was a session. */
@@ -76,8 +85,16 @@ export interface ServiceOpener extends Session {
   list(service?: string, through?: Through): Promise<string[]>;
   /** The exporter of the connection (PROTOCOL §2.2); undefined without TLS. */
   readonly binding: Uint8Array | undefined;
-  /** Joins a stream to something connected. `answered` hears of a refusal, or of undefined when the service has accepted. */
-  join(service: string, to: Splice, answered: (error: FivedError | undefined) => void, host?: string): void;
+  /**
+   * Joins a stream to something connected. `answered` hears of a refusal, or of undefined when the service has accepted, and how many octets it has
+   * said so with. What is returned is for who is behind a {@link Splice} with a keeper.
+   */
+  join(
+    service: string,
+    to: Splice,
+    answered: (error: FivedError | undefined, octets: number) => void,
+    host?: string,
+  ): Joined | undefined;
   /** How it is now. */
   readonly status: SessionStatus;
   /** One more stream may be opened now. */

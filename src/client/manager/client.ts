@@ -5,13 +5,14 @@
 import { connect as connectSocket, type Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { setTimeout as pause } from "node:timers/promises";
-import { BareChannel, ChannelDuplex, ERROR_CODES, type ErrorCode, FivedError, type Receiver } from "../../io/index.ts";
+import { ChannelDuplex, ERROR_CODES, type ErrorCode, FivedError } from "../../io/index.ts";
 import { Code, type CodeName } from "../../wire/index.ts";
 import type { ClientChoices, People } from "../choices.ts";
 import type { Bind, Forward } from "../forward.ts";
 import type { ManagerStatus } from "./manager.ts";
 import { type Event, HELLO, MessageReader, type Request, readEvent, type SentError } from "./messages.ts";
 import { checkPlace } from "./place.ts";
+import { ManagedStream } from "./stream.ts";
 
 /** Time for a manager to say that it is one. */
 const HELLO_MS = 5_000;
@@ -39,10 +40,16 @@ export interface ManagedForward {
 export type Asked = Pick<People, "confirm" | "ask" | "tries"> & { log(line: string): void };
 
 /** A request that is not over. */
-interface Running {
+interface Running extends Hooks {
   readonly people: Asked;
+}
+
+/** Who hears of it. */
+export interface Hooks {
   heard(event: Event): void;
   failed(error: FivedError): void;
+  /** The manager is gone; a failure, where nobody goes on. */
+  lost?(): void;
 }
 
 /** The manager of this person, as a program talks to it. */
@@ -55,6 +62,7 @@ export class ManagerClient implements AsyncDisposable {
   readonly #connection: Socket;
   readonly #running = new Map<number, Running>();
   #last = 0;
+  #next: Promise<ManagerClient> | undefined;
 
   private constructor(socket: string, connection: Socket, token: string, pid: number) {
     this.socket = socket;
@@ -103,23 +111,15 @@ export class ManagerClient implements AsyncDisposable {
   /** The same on a Duplex that was handed out before. */
   openOn(duplex: ChannelDuplex, request: StreamRequest, people: Asked): void {
     if (duplex.destroyed) return;
-    const id = ++this.#last;
-    const socket = connectSocket({ path: this.socket, allowHalfOpen: true });
-    socket.write(`${JSON.stringify({ data: this.#token, id })}\n`);
-    const stream = new ManagedStream(duplex, socket);
-    duplex.once("close", () => {
-      // What has ended both ways is over by itself, once the manager has passed on the rest.
-      const isDone = duplex.readableEnded && duplex.writableFinished;
-      if (!isDone && this.#running.has(id)) this.#leave(id);
-    });
-    this.#begin(id, { do: "open", ...request }, people, {
-      heard: (event) => {
-        if (event.event === "ready") duplex.emit("connect");
-        else if (event.event === "ended") stream.ended();
-        else if (event.event === "over") this.#ended(id, () => stream.over(event.code, event.why));
-      },
-      failed: (error) => duplex.destroy(error),
-    });
+    const stream = new ManagedStream(duplex, request, people);
+    if (this.#connection.destroyed) void stream.next(this);
+    else stream.open(this);
+  }
+
+  /** The next one, where this one is gone: started, if need be. Rejects with STATE_UNUSABLE. */
+  next(): Promise<ManagerClient> {
+    this.#next ??= nextManager(this.socket);
+    return this.#next;
   }
 
   /** Names of the services that may be used; see {@link Session.list}. */
@@ -183,7 +183,7 @@ export class ManagerClient implements AsyncDisposable {
     const lost = (): void => {
       const running = [...this.#running.values()];
       this.#running.clear();
-      for (const each of running) each.failed(new FivedError("SESSION_LOST", "Lost the session manager: it has ended"));
+      for (const each of running) lose(each);
     };
     this.#connection.on("error", () => {}).once("close", lost);
     this.#connection.once("end", () => this.#connection.destroy());
@@ -245,13 +245,41 @@ export class ManagerClient implements AsyncDisposable {
     tell();
   }
 
-  #begin(id: number, request: Request, people: Asked, hooks: Omit<Running, "people">): void {
+  // ---- for the streams of this room
+
+  /** Begins a request; its number. */
+  begin(request: Request, people: Asked, hooks: Hooks): number {
+    const id = ++this.#last;
+    this.#begin(id, request, people, hooks);
+    return id;
+  }
+
+  /** The connection of a stream's bytes says what it is. */
+  greetBytes(socket: Socket, id: number): void {
+    socket.write(`${JSON.stringify({ data: this.#token, id })}\n`);
+  }
+
+  /** The application has taken so many octets of a stream. */
+  took(id: number, octets: number): void {
+    this.#say({ id, do: "took", octets });
+  }
+
+  /** A stream is not wanted any more. */
+  leave(id: number): void {
+    if (this.#running.has(id)) this.#leave(id);
+  }
+
+  /** Nothing more is to be heard of a request. */
+  over(id: number): void {
+    this.#ended(id, () => {});
+  }
+
+  #begin(id: number, request: Request, people: Asked, hooks: Hooks): void {
     this.#running.set(id, { people, ...hooks });
     this.#connection.ref();
     const { confirm, ask, tries } = people;
     this.#say({ id, ...request, confirm: confirm !== undefined, ask: ask !== undefined, tries });
-    if (this.#connection.destroyed)
-      this.#ended(id, () => hooks.failed(new FivedError("SESSION_LOST", "Lost the session manager: it has ended")));
+    if (this.#connection.destroyed) this.#ended(id, () => lose(hooks));
   }
 
   #ask(request: Request, people: Asked, heard?: (event: Event) => void): Promise<unknown> {
@@ -283,6 +311,16 @@ export class ManagerClient implements AsyncDisposable {
   #say(line: object): void {
     if (!this.#connection.destroyed) this.#connection.write(`${JSON.stringify(line)}\n`);
   }
+}
+
+function lose(hooks: Hooks): void {
+  if (hooks.lost !== undefined) hooks.lost();
+  else hooks.failed(new FivedError("SESSION_LOST", "Lost the session manager: it has ended"));
+}
+
+async function nextManager(socket: string): Promise<ManagerClient> {
+  const { managerAt } = await import("./launch.ts"); // hardly any process needs it
+  return await managerAt(socket);
 }
 
 /** Nobody is asked, and nothing is told. */
@@ -359,62 +397,4 @@ function errorOf({ code, message, status, reason }: SentError): FivedError {
 
 function isCodeName(text: string): text is CodeName {
   return Object.hasOwn(Code, text);
-}
-
-/**
- * The bytes of a stream that the manager has opened. A Unix socket ends the same way whether the stream behind it has ended or was cut, so that an
- * end is passed on once the manager has said that it was one.
- */
-class ManagedStream {
-  readonly #receiver: Receiver;
-  /** How the stream was over, as the manager says. */
-  #code: CodeName | undefined;
-  #why: string | undefined;
-  #isEndTold = false;
-  #bytes: "coming" | "ended" | "passed on" = "coming";
-  #isClosed = false;
-
-  constructor(duplex: ChannelDuplex, socket: Socket) {
-    const bytes = new BareChannel(socket);
-    duplex.attach(bytes);
-    this.#receiver = bytes.receiver;
-    bytes.receiver = {
-      data: (octets) => this.#receiver.data(octets),
-      drained: () => this.#receiver.drained(),
-      end: () => {
-        this.#bytes = "ended";
-        this.#settle();
-      },
-      closed: () => {
-        this.#isClosed = true;
-        this.#settle();
-      },
-    };
-  }
-
-  /** The manager says how it was over. */
-  over(code: CodeName, why: string | undefined): void {
-    this.#code = code;
-    this.#why = why;
-    if (code === "NO_ERROR" || code === "SUPERSEDED") this.#settle();
-    else this.#receiver.closed(Code[code], why);
-  }
-
-  /** The manager says that the service has ended its direction in peace. */
-  ended(): void {
-    this.#isEndTold = true;
-    this.#settle();
-  }
-
-  #settle(): void {
-    const isOver = this.#code === "NO_ERROR";
-    if (this.#bytes === "ended" && (this.#isEndTold || isOver)) {
-      this.#bytes = "passed on";
-      this.#receiver.end();
-    }
-    if (this.#isClosed && isOver) this.#receiver.closed(Code.NO_ERROR);
-    // It goes on elsewhere, behind what has come here.
-    const isLast = this.#code === "SUPERSEDED" && (this.#isClosed || this.#bytes === "ended");
-    if (isLast) this.#receiver.closed(Code.SUPERSEDED, this.#why);
-  }
 }

@@ -13,8 +13,12 @@
 import { FivedError } from "../../io/index.ts";
 import { type Address, printAddress } from "../address.ts";
 import { type ClientChoices, optionsOf, type People } from "../choices.ts";
+import type { ConnectOptions } from "../dial.ts";
+import type { MultiplexedSession } from "../multiplexed-session.ts";
 import { SessionPool } from "../pool.ts";
+import { recallSession } from "../recall.ts";
 import type { ServiceOpener } from "../session.ts";
+import type { Tickets } from "./tickets.ts";
 
 /** First wait before a lost session is opened again; each failure doubles it. */
 const BACK_OFF_MS = 500;
@@ -57,6 +61,9 @@ export class Held implements AsyncDisposable {
   readonly #choices: ClientChoices;
   readonly #log: (line: string) => void;
   readonly #pool: SessionPool;
+  readonly #tickets: Tickets | undefined;
+  /** Sessions of a manager that was killed, by their names. */
+  readonly #recalled = new Map<string, Promise<MultiplexedSession>>();
   #usedAt = performance.now();
   #failures = 0;
   #waiting: NodeJS.Timeout | undefined;
@@ -64,12 +71,16 @@ export class Held implements AsyncDisposable {
   #trouble: string | undefined;
   #closed = false;
 
-  /** @param log what is said where nobody asks */
-  constructor(address: Address, choices: ClientChoices, log: (line: string) => void) {
+  /**
+   * @param log what is said where nobody asks
+   * @param tickets where those of its sessions are kept
+   */
+  constructor(address: Address, choices: ClientChoices, log: (line: string) => void, tickets?: Tickets) {
     this.address = address;
     this.#choices = choices;
     this.#log = log;
-    const options = { ...optionsOf(choices, nobody(log)), detachable: KEPT_SECONDS };
+    this.#tickets = tickets;
+    const options = this.#options(choices, nobody(log));
     this.#pool = new SessionPool(address, options, (error) => this.#lost(error), "ends-when-closed");
   }
 
@@ -88,7 +99,7 @@ export class Held implements AsyncDisposable {
     for (;;) {
       const others = this.#pool.isOpening;
       try {
-        const options = { ...optionsOf(choices, people), detachable: KEPT_SECONDS };
+        const options = this.#options(choices, people);
         await this.#pool.use((session) => act(this.#met(session)), options);
         this.#usedAt = performance.now();
         return;
@@ -99,6 +110,37 @@ export class Held implements AsyncDisposable {
         throw error;
       }
     }
+  }
+
+  #options(choices: ClientChoices, people: People): ConnectOptions {
+    const tickets = this.#tickets === undefined ? {} : { tickets: this.#tickets };
+    return { ...optionsOf(choices, people), detachable: KEPT_SECONDS, ...tickets };
+  }
+
+  /**
+   * The session of that name, which a manager that was killed has left: gone on with when the first program asks for it. Rejects with SESSION_LOST
+   * where its ticket is not there, or of no use any more.
+   */
+  async recalled(name: string): Promise<MultiplexedSession> {
+    this.#usedAt = performance.now();
+    const before = this.#recalled.get(name);
+    if (before !== undefined) return await before;
+    const recalling = this.#recall(name);
+    this.#recalled.set(name, recalling);
+    return await recalling;
+  }
+
+  async #recall(name: string): Promise<MultiplexedSession> {
+    const kept = await this.#tickets?.take(name);
+    if (kept === undefined) throw new FivedError("SESSION_LOST", "Lost the session manager, and the session with it");
+    this.#log(`going on with the session at ${kept.address}, which another manager has left`);
+    const session = await recallSession(kept, this.#options(this.#choices, nobody(this.#log)));
+    if (this.#closed) {
+      await session[Symbol.asyncDispose]();
+      throw new FivedError("ABORTED", `Cannot use the session at ${kept.address}: it is being closed`);
+    }
+    this.#pool.add(this.#met(session));
+    return session;
   }
 
   /** Takes the sessions that have streams from here; rejects with DETACH_IMPOSSIBLE. */

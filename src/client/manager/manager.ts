@@ -12,10 +12,12 @@ import { Code } from "../../wire/index.ts";
 import { type Address, parseAddress, printAddress } from "../address.ts";
 import type { ClientChoices, People } from "../choices.ts";
 import { type Forward, listenFor } from "../forward.ts";
+import type { ServiceOpener } from "../session.ts";
 import { type Computer, thisComputer, watcherOf } from "../watch.ts";
 import { Held, type HeldStatus, type PassingChoices } from "./held.ts";
 import { type Event, HELLO, MessageReader, overEvent, type Request, readSaid, type Said } from "./messages.ts";
 import { preparePlace } from "./place.ts";
+import { Tickets } from "./tickets.ts";
 
 /** Connections of programs at once; each costs a descriptor, and most are streams. */
 const CONNECTIONS_MAX = 4_096;
@@ -93,12 +95,14 @@ class Daemon implements Manager {
   readonly #held = new Map<string, Held>();
   readonly #programs = new Map<string, Program>();
   readonly forwards = new Set<Forward>();
+  readonly #tickets: Tickets;
 
   constructor(options: ManagerOptions) {
     const { socket, log, idleMs = Number.POSITIVE_INFINITY, computer = thisComputer, lookMs = LOOK_MS } = options;
     this.socket = socket;
     this.log = log;
     this.#idleMs = idleMs;
+    this.#tickets = new Tickets(socket, log);
     const stopped = Promise.withResolvers<void>();
     this.stopped = stopped.promise;
     this.#stop = stopped.resolve;
@@ -108,6 +112,7 @@ class Daemon implements Manager {
   }
 
   async listen(): Promise<void> {
+    await this.#tickets.open();
     await new Promise<void>((resolve, reject) => {
       this.#server.once("error", (error: NodeJS.ErrnoException) => {
         const why = error.code === "EADDRINUSE" ? "one runs already" : error.message;
@@ -142,7 +147,7 @@ class Daemon implements Manager {
     const known = this.#held.get(key);
     if (known !== undefined) return known;
     if (this.#held.size >= HELD_MAX) this.#forgetOne();
-    const held = new Held(address, lasting, this.log);
+    const held = new Held(address, lasting, this.log, this.#tickets);
     this.#held.set(key, held);
     return held;
   }
@@ -229,6 +234,7 @@ class Daemon implements Manager {
 
   async [Symbol.asyncDispose](): Promise<void> {
     clearInterval(this.#looking);
+    this.#tickets[Symbol.dispose]();
     const closed = new Promise((resolve) => this.#server.close(resolve));
     for (const forward of this.forwards) await forward[Symbol.asyncDispose]();
     await Promise.all([...this.#held.values()].map((held) => held[Symbol.asyncDispose]()));
@@ -392,6 +398,9 @@ class Program {
       case "octets":
         this.#octets = said;
         return true;
+      case "took":
+        this.#running.get(said.id)?.took?.(said.octets);
+        return true;
       case "leave":
         this.#running.get(said.id)?.leave();
         return true;
@@ -419,6 +428,8 @@ function sentOf(error: unknown): Extract<Event, { readonly event: "error" }>["er
 class Task {
   readonly id: number;
   readonly people: People;
+  /** Hears how much of a stream the application has taken. */
+  took: ((octets: number) => void) | undefined;
   readonly #program: Program;
   readonly #leaving = new AbortController();
   #asked: { resolve(answer: boolean | Uint8Array): void; reject(error: Error): void } | undefined;
@@ -477,6 +488,8 @@ async function perform(daemon: Daemon, program: Program, task: Task, request: Re
   switch (request.do) {
     case "open":
       return await open(daemon, program, task, request);
+    case "goOn":
+      return await goOn(daemon, program, task, request);
     case "list": {
       const names = await listed(daemon.held(request.address, request.choices), task, request);
       for (let at = 0; at < names.length; at += NAMES_AT_ONCE)
@@ -512,49 +525,120 @@ function listed(
   });
 }
 
+/** The bytes of a program's stream, as something to be joined to one of a session's. */
+class Bytes {
+  readonly to: Splice;
+  readonly #socket: Socket;
+  readonly #task: Task;
+  readonly #closed: Promise<void>;
+  readonly #gone = Promise.withResolvers<void>();
+  #cut: { readonly code: number; readonly why?: string | undefined } = { code: Code.NO_ERROR };
+  #refused: FivedError | undefined;
+
+  constructor(task: Task, socket: Socket) {
+    this.#task = task;
+    this.#socket = socket;
+    this.#closed = new Promise<void>((resolve) => socket.once("close", () => resolve()));
+    socket.once("finish", () => task.tell({ event: "ended" }));
+    this.to = {
+      ...spliceOf(socket),
+      keeper: {
+        confirmed: (octets) => task.tell({ event: "confirmed", octets }),
+        gone: () => this.#gone.resolve(),
+      },
+      destroy: () => socket.destroy(),
+      cut: (code, why) => {
+        this.#cut = { code, why };
+      },
+    };
+    task.left.addEventListener("abort", () => socket.destroy(), { once: true });
+  }
+
+  get isGone(): boolean {
+    return this.#socket.destroyed;
+  }
+
+  /** The service has answered. */
+  readonly answered = (error: FivedError | undefined, octets: number): void => {
+    if (error === undefined) return this.#task.tell({ event: "ready", octets });
+    this.#refused = error;
+    this.#socket.destroy();
+  };
+
+  destroy(): void {
+    this.#socket.destroy();
+  }
+
+  /** It was joined to what keeps nothing. */
+  unkept(): void {
+    this.#gone.resolve();
+  }
+
+  /** Waits for the end, and tells of it; rejects where the service has refused. */
+  async end(): Promise<void> {
+    await this.#closed;
+    await this.#gone.promise;
+    if (this.#refused !== undefined) throw this.#refused;
+    this.#task.tell(overEvent(this.#cut.code, this.#cut.why));
+  }
+}
+
 async function open(
   daemon: Daemon,
   program: Program,
   task: Task,
-  request: Extract<Request, { readonly do: "open" }>,
+  { address, service, host, choices }: Extract<Request, { readonly do: "open" }>,
 ): Promise<void> {
-  const { address, service, host, choices } = request;
   const held = daemon.held(address, choices);
-  const socket = await program.connectionOf(task.id);
-  const over = new Promise<void>((resolve) => socket.once("close", () => resolve()));
-  socket.once("finish", () => task.tell({ event: "ended" }));
-  let cut: { readonly code: number; readonly why?: string | undefined } = { code: Code.NO_ERROR };
-  let refused: unknown;
-  const to: Splice = {
-    ...spliceOf(socket),
-    destroy: () => socket.destroy(),
-    cut: (code, why) => {
-      cut = { code, why };
-    },
+  const bytes = new Bytes(task, await program.connectionOf(task.id));
+  const joinTo = (session: ServiceOpener): void => {
+    if (bytes.isGone) return bytes.unkept();
+    const joined = session.join(service, bytes.to, bytes.answered, host);
+    task.tell({ event: "opened" }); // before it can have been said: control has not returned
+    if (joined === undefined) return bytes.unkept();
+    const { stream, kept } = joined;
+    task.took = joined.took;
+    void kept.then((name) => name !== undefined && task.tell({ event: "kept", session: name, stream }));
   };
-  const leave = (): void => void socket.destroy();
-  task.left.addEventListener("abort", leave, { once: true });
   try {
-    await held.use(
-      (session) => {
-        if (socket.destroyed) return;
-        const answered = (error: FivedError | undefined): void => {
-          if (error === undefined) return task.tell({ event: "ready" });
-          refused = error;
-          socket.destroy();
-        };
-        session.join(service, to, answered, host);
-      },
-      task.people,
-      parted(choices).passing,
-    );
-    await over;
+    await held.use(joinTo, task.people, parted(choices).passing);
   } catch (error) {
-    socket.destroy();
+    bytes.destroy();
     throw error;
   }
-  if (refused !== undefined) throw refused;
-  task.tell(overEvent(cut.code, cut.why));
+  await bytes.end();
+}
+
+async function goOn(
+  daemon: Daemon,
+  program: Program,
+  task: Task,
+  { address, service, host, choices, session: name, stream, had, took }: Extract<Request, { readonly do: "goOn" }>,
+): Promise<void> {
+  const held = daemon.held(address, choices);
+  const bytes = new Bytes(task, await program.connectionOf(task.id));
+  try {
+    const session = await held.recalled(name);
+    if (bytes.isGone) return;
+    const claimed = session.claim(service, { id: stream, had }, bytes.to, bytes.answered, host);
+    switch (claimed.type) {
+      case "goes on":
+        task.took = claimed.took;
+        claimed.took(took);
+        task.tell(claimed.from === undefined ? { event: "goesOn" } : { event: "goesOn", from: claimed.from });
+        return await bytes.end();
+      case "unheard":
+        return task.tell({ event: "unheard" });
+      case "over":
+        return task.tell({ event: "gone" });
+      case "torn": {
+        const why = "some of what had come for it was with the session manager that has ended";
+        throw new FivedError("SESSION_LOST", `Cannot go on with "${service}": ${why}`);
+      }
+    }
+  } finally {
+    bytes.destroy();
+  }
 }
 
 async function forward(

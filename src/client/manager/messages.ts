@@ -27,6 +27,9 @@ export const LINE_BYTES_MAX = 64 * 1_024;
 /** Octets of an answer to a question (PROTOCOL §4.6.1). */
 export const ANSWER_BYTES_MAX = 1_024;
 
+/** A session's name: 16 octets as base64url. It names a file, and so may be nothing else. */
+const SESSION_NAME = /^[\w-]{22}$/;
+
 /** What a program asks for. */
 export type Request =
   | {
@@ -35,6 +38,20 @@ export type Request =
       readonly service: string;
       readonly host?: string;
       readonly choices: ClientChoices;
+    }
+  /** Goes on with a stream that a manager had opened which was killed; see {@link Event} `kept`. */
+  | {
+      readonly do: "goOn";
+      readonly address: string;
+      readonly service: string;
+      readonly host?: string;
+      readonly choices: ClientChoices;
+      readonly session: string;
+      readonly stream: number;
+      /** Octets that have come: of the service's answer and behind it; left out where it has not answered. */
+      readonly had?: { readonly answer: number; readonly octets: number };
+      /** Of those behind the answer, how many the application has taken. */
+      readonly took: number;
     }
   | { readonly do: "list"; readonly address: string; readonly service?: string; readonly choices: ClientChoices }
   | { readonly do: "login"; readonly address: string; readonly choices: ClientChoices }
@@ -63,6 +80,8 @@ export type Said =
   | { readonly type: "answer"; readonly id: number; readonly yes: boolean }
   /** So many octets follow. */
   | { readonly type: "octets"; readonly id: number; readonly bytes: number }
+  /** The application has taken so many octets of the stream, counted from the first: the server may send as many more. */
+  | { readonly type: "took"; readonly id: number; readonly octets: number }
   | { readonly type: "leave"; readonly id: number };
 
 /** An error as it crosses. */
@@ -78,8 +97,20 @@ export type Event =
   | { readonly event: "ask"; readonly text: string; readonly shown: boolean }
   | { readonly event: "confirm"; readonly text: string }
   | { readonly event: "log"; readonly text: string }
-  /** The service has accepted the stream. */
-  | { readonly event: "ready" }
+  /** The stream was opened: from here on the service may know of it. */
+  | { readonly event: "opened" }
+  /** What another manager needs to go on with the stream, should this one be killed. */
+  | { readonly event: "kept"; readonly session: string; readonly stream: number }
+  /** The service has accepted the stream, with so many octets. */
+  | { readonly event: "ready"; readonly octets: number }
+  /** The server has so many of the program's octets: they are not needed again. Told now and then. */
+  | { readonly event: "confirmed"; readonly octets: number }
+  /** The stream goes on: the server has so many of the program's octets, or, left out, all of them and their end. */
+  | { readonly event: "goesOn"; readonly from?: number }
+  /** The server has never heard of the stream: it may be opened again. */
+  | { readonly event: "unheard" }
+  /** The stream has ended while no manager was there to hear how. */
+  | { readonly event: "gone" }
   /** The service has ended its direction, and all of it is on its way. */
   | { readonly event: "ended" }
   /** The stream is over, in peace or cut with a code. */
@@ -102,6 +133,7 @@ export function readSaid(line: string): Said | undefined {
   if (typeof id !== "number" || !Number.isSafeInteger(id) || id < 1) return undefined;
   if (typeof said["data"] === "string") return { type: "data", token: said["data"], id };
   if (said["do"] === "leave") return { type: "leave", id };
+  if (said["do"] === "took") return isCount(said["octets"]) ? { type: "took", id, octets: said["octets"] } : undefined;
   if (said["do"] === "answer") {
     if (typeof said["yes"] === "boolean") return { type: "answer", id, yes: said["yes"] };
     const { bytes } = said;
@@ -159,8 +191,11 @@ function requestIn(said: Readonly<Record<string, unknown>>): Request | undefined
   if (choices === undefined) return undefined;
   switch (said["do"]) {
     case "open":
+    case "goOn": {
       if (!isText(service) || !(host === undefined || isText(host))) return undefined;
-      return { do: "open", address, service, ...(host === undefined ? {} : { host }), choices };
+      const open = { address, service, ...(host === undefined ? {} : { host }), choices };
+      return said["do"] === "open" ? { do: "open", ...open } : goingOn(said, open);
+    }
     case "list":
       if (!(service === undefined || isText(service))) return undefined;
       return { do: "list", address, ...(service === undefined ? {} : { service }), choices };
@@ -173,6 +208,21 @@ function requestIn(said: Readonly<Record<string, unknown>>): Request | undefined
     default:
       return undefined;
   }
+}
+
+function goingOn(
+  { session, stream, had, took }: Readonly<Record<string, unknown>>,
+  open: Omit<Extract<Request, { readonly do: "open" }>, "do">,
+): Request | undefined {
+  if (typeof session !== "string" || !SESSION_NAME.test(session) || !isCount(stream) || !isCount(took))
+    return undefined;
+  if (had === undefined) return { do: "goOn", ...open, session, stream, took };
+  if (!isRecord(had) || !isCount(had["answer"]) || !isCount(had["octets"])) return undefined;
+  return { do: "goOn", ...open, session, stream, took, had: { answer: had["answer"], octets: had["octets"] } };
+}
+
+function isCount(value: unknown): value is number {
+  return typeof value === "number" && Number.isSafeInteger(value) && value >= 0;
 }
 
 function bindIn(value: unknown): Bind | undefined {
