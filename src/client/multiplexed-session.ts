@@ -109,6 +109,7 @@ export class MultiplexedSession implements ServiceOpener {
   #recalled: RecalledStreams | undefined;
   /** Its name, once its ticket is kept where it outlives this process; undefined where it is not. */
   readonly #kept = Promise.withResolvers<string | undefined>();
+  #name: string | undefined;
   /** Who the server says we are, as far as it has. */
   #identity: string | undefined;
   /** Since the server has granted one. */
@@ -224,7 +225,7 @@ export class MultiplexedSession implements ServiceOpener {
   #recalledOver({ socket, rest, attached, ticket, identity }: RecalledSession): void {
     const { received, limit, generation } = attached;
     this.#identity = identity;
-    this.#kept.resolve(nameOf(ticket.sid));
+    this.#isKeptAs(nameOf(ticket.sid));
     this.#reached = reachedBy(socket, this.#options);
     this.#isAttached();
     this.#paths.main(this.#pump.attach(socket, rest, { received, limit, stored: generation }), socket);
@@ -247,12 +248,17 @@ export class MultiplexedSession implements ServiceOpener {
     await tickets.keep({ address, fingerprint, ticket, ttlMs, reached: this.#reached, identity: this.#identity });
   }
 
+  #isKeptAs(name: string | undefined): void {
+    this.#name = name;
+    this.#kept.resolve(name);
+  }
+
   /** The server has granted a ticket: it is kept, with who we are there. */
   async #granted({ sid }: Ticket): Promise<void> {
     try {
       this.#identity = await this.identity;
       await this.#keep();
-      this.#kept.resolve(this.#options.tickets === undefined ? undefined : nameOf(sid));
+      this.#isKeptAs(this.#options.tickets === undefined ? undefined : nameOf(sid));
     } catch (error) {
       // As good as ever, but for a crash of this process.
       this.#options.log?.(`cannot keep the ticket of the session: ${error instanceof Error ? error.message : error}`);
@@ -545,6 +551,7 @@ export class MultiplexedSession implements ServiceOpener {
     });
     return {
       stream: channel.id,
+      name: this.#name,
       kept: this.#kept.promise,
       took: (octets) => credit.took(octets),
     };

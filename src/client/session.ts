@@ -71,7 +71,9 @@ export interface Through {
 /** A stream that was joined to something, where the session can be gone on with by another process. */
 export interface Joined {
   readonly stream: number;
-  /** The name of the session, once its ticket is kept; undefined where there is none. */
+  /** The name of the session, where its ticket is kept already. */
+  readonly name: string | undefined;
+  /** And once it is; undefined where there is none. */
   readonly kept: Promise<string | undefined>;
   /** Whoever keeps the stream's octets has had so many taken by the application, counted from its beginning. */
   took(octets: number): void;

@@ -308,10 +308,10 @@ export class SessionPump implements Participant {
     this.list();
   }
 
-  /** A stream's two ends are done with, here and behind it. */
-  forget(stream: SessionStream): void {
-    this.#session.forget(stream.id, performance.now());
+  /** A stream's two ends are done with, here and behind it. True when nothing is left of it. */
+  forget(stream: SessionStream): boolean {
     this.list("next");
+    return this.#session.forget(stream.id, performance.now());
   }
 
   turn(): void {

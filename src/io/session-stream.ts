@@ -142,7 +142,7 @@ export class SessionStream implements Channel {
     this.#forgotten = true;
     if (this.#rest !== undefined && this.#ending !== undefined) return; // what was written before the end is still said
     this.#over = true;
-    this.pump.forget(this);
+    if (this.pump.forget(this)) this.gone?.(); // whoever waits for it need not wait for the next turn
   }
 
   /** Octets that may be sent now; 0 asks to wait for {@link Receiver.drained}. */

@@ -727,15 +727,17 @@ export class Session {
   /**
    * The application is done with a stream and its back end is gone: the slot is free. What was queued before the end of both directions
    * is still said; any other stream that is not over is reset.
+   * @returns true when that was the last of it
    */
-  forget(id: number, now: number): void {
+  forget(id: number, now: number): boolean {
     this.#now = now;
     const stream = this.#streams.get(id);
-    if (stream === undefined || stream.forgotten) return;
+    if (stream === undefined || stream.forgotten) return stream === undefined;
     stream.forgotten = true;
     const saying = stream.ending === "due" && (stream.finished || stream.endsWhole);
     if (!stream.over && !saying) this.#kill(stream, Code.CANCEL, "silently");
     else this.#removeIfOver(stream);
+    return !this.#streams.has(id);
   }
 
   #removeIfOver(stream: Stream): void {

@@ -10,7 +10,7 @@ import { Code, type CodeName } from "../../wire/index.ts";
 import type { ClientChoices, People } from "../choices.ts";
 import type { Bind, Forward } from "../forward.ts";
 import type { ManagerStatus } from "./manager.ts";
-import { type Event, HELLO, MessageReader, type Request, readEvent, type SentError } from "./messages.ts";
+import { type Event, HELLO, MessageReader, type Request, readEvent, type SentError, writeLine } from "./messages.ts";
 import { checkPlace } from "./place.ts";
 import { ManagedStream } from "./stream.ts";
 
@@ -309,7 +309,7 @@ export class ManagerClient implements AsyncDisposable {
   }
 
   #say(line: object): void {
-    if (!this.#connection.destroyed) this.#connection.write(`${JSON.stringify(line)}\n`);
+    writeLine(this.#connection, line);
   }
 }
 

@@ -15,7 +15,16 @@ import { type Forward, listenFor } from "../forward.ts";
 import type { ServiceOpener } from "../session.ts";
 import { type Computer, thisComputer, watcherOf } from "../watch.ts";
 import { Held, type HeldStatus, type PassingChoices } from "./held.ts";
-import { type Event, HELLO, MessageReader, overEvent, type Request, readSaid, type Said } from "./messages.ts";
+import {
+  type Event,
+  HELLO,
+  MessageReader,
+  overEvent,
+  type Request,
+  readSaid,
+  type Said,
+  writeLine,
+} from "./messages.ts";
 import { preparePlace } from "./place.ts";
 import { Tickets } from "./tickets.ts";
 
@@ -93,6 +102,8 @@ class Daemon implements Manager {
   #usedAt = performance.now();
   readonly #sockets = new Set<Socket>();
   readonly #held = new Map<string, Held>();
+  /** What was asked for, and where that is held. */
+  readonly #keys = new Map<string, string>();
   readonly #programs = new Map<string, Program>();
   readonly forwards = new Set<Forward>();
   readonly #tickets: Tickets;
@@ -136,14 +147,19 @@ class Daemon implements Manager {
 
   /** The session for these choices; one is enough for all that ask with the same. */
   held(text: string, choices: ClientChoices): Held {
+    const { passing: _, lasting } = parted(choices);
+    const asked = JSON.stringify([text, lasting]);
+    const before = this.#held.get(this.#keys.get(asked) ?? "");
+    if (before !== undefined) return before; // what one program asks for again and again is read once
     const parsed = parseAddress(text);
     const address: Address =
       parsed.type === "tcp" ? { ...parsed, service: undefined, user: undefined } : { ...parsed, user: undefined };
-    const { passing: _, lasting } = parted(choices);
     const key = JSON.stringify([
       printAddress(address),
       Object.entries(lasting).sort(([one], [other]) => (one < other ? -1 : 1)),
     ]);
+    if (this.#keys.size >= HELD_MAX) this.#keys.clear();
+    this.#keys.set(asked, key);
     const known = this.#held.get(key);
     if (known !== undefined) return known;
     if (this.#held.size >= HELD_MAX) this.#forgetOne();
@@ -333,9 +349,11 @@ class Program {
 
   /** Where the bytes of a stream come. */
   async connectionOf(id: number): Promise<Socket> {
-    const socket = await this.#meeting(id).socket.promise;
-    this.#forget(id);
-    return socket;
+    const { socket, timer } = this.#meeting(id);
+    const connection = await socket.promise;
+    clearTimeout(timer);
+    this.#meetings.delete(id);
+    return connection;
   }
 
   #meeting(id: number): Meeting {
@@ -365,7 +383,7 @@ class Program {
   }
 
   #write(line: object): void {
-    if (!this.#socket.destroyed) this.#socket.write(`${JSON.stringify(line)}\n`);
+    writeLine(this.#socket, line);
   }
 
   #hear(): void {
@@ -594,11 +612,13 @@ async function open(
   const joinTo = (session: ServiceOpener): void => {
     if (bytes.isGone) return bytes.unkept();
     const joined = session.join(service, bytes.to, bytes.answered, host);
-    task.tell({ event: "opened" }); // before it can have been said: control has not returned
+    // Either is told before the stream can have been asked for: control has not returned.
+    if (joined?.name === undefined) task.tell({ event: "opened" });
     if (joined === undefined) return bytes.unkept();
     const { stream, kept } = joined;
     task.took = joined.took;
-    void kept.then((name) => name !== undefined && task.tell({ event: "kept", session: name, stream }));
+    if (joined.name !== undefined) task.tell({ event: "kept", session: joined.name, stream });
+    else void kept.then((name) => name !== undefined && task.tell({ event: "kept", session: name, stream }));
   };
   try {
     await held.use(joinTo, task.people, parted(choices).passing);

@@ -11,9 +11,10 @@
  * ```
  *
  * A Unix socket does not tell a cut from an end; the events `ended` and `over` do, and who reads the stream waits for them. Neither end believes the other
- * beyond these bounds: a line that is none ends the connection it came on, and nothing else. Pure.
+ * beyond these bounds: a line that is none ends the connection it came on, and nothing else.
  * @module
  */
+import type { Socket } from "node:net";
 import { type CodeName, codeName } from "../../wire/index.ts";
 import type { ClientChoices } from "../choices.ts";
 import type { Bind } from "../forward.ts";
@@ -99,7 +100,7 @@ export type Event =
   | { readonly event: "log"; readonly text: string }
   /** The stream was opened: from here on the service may know of it. */
   | { readonly event: "opened" }
-  /** What another manager needs to go on with the stream, should this one be killed. */
+  /** The same, and what another manager needs to go on with the stream, should this one be killed. */
   | { readonly event: "kept"; readonly session: string; readonly stream: number }
   /** The service has accepted the stream, with so many octets. */
   | { readonly event: "ready"; readonly octets: number }
@@ -276,6 +277,16 @@ function choicesIn(value: unknown): ClientChoices | undefined {
     ([name, choice]) => Object.hasOwn(checks, name) && checks[name]?.(choice) === true,
   );
   return known ? (value as unknown as ClientChoices) : undefined;
+}
+
+/** Says a line. Those of one turn go out together, before anything that is done at its end. */
+export function writeLine(socket: Socket, line: object): void {
+  if (socket.destroyed) return;
+  if (socket.writableCorked === 0) {
+    socket.cork();
+    process.nextTick(() => socket.uncork());
+  }
+  socket.write(`${JSON.stringify(line)}\n`);
 }
 
 /** Octets as lines, and as octets where a line has said that some follow. */

@@ -128,6 +128,7 @@ export class ManagedStream implements Channel {
         this.#isOpened = true;
         return;
       case "kept":
+        this.#isOpened = true;
         this.#kept = { session: event.session, stream: event.stream };
         return;
       case "ready": {
