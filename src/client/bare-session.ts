@@ -99,7 +99,7 @@ export class BareSession implements ServiceOpener {
     service: string,
     to: Splice,
     answered: (error: FivedError | undefined, octets: number) => void,
-    host?: string,
+    { host }: { readonly host?: string | undefined } = {},
   ): undefined {
     const duplex = this.open(service, host === undefined ? {} : { host });
     duplex.once("connect", () => answered(undefined, 0));

@@ -26,14 +26,14 @@ import { type Recollection, recalledState, SESSION_LIMITS } from "../session/ind
 import { Code, codeName, encodeLine, parseReply } from "../wire/index.ts";
 import { type Address, printAddress } from "./address.ts";
 import type { SignedIn } from "./auth/authenticate.ts";
-import { Credit } from "./credit.ts";
+import { Credit, kept } from "./credit.ts";
 import { type DetachedSession, printDetached } from "./detached.ts";
 import type { ConnectOptions } from "./dial.ts";
 import { type KeptSession, nameOf } from "./kept.ts";
 import { type Claim, type Claimed, RecalledStreams } from "./recalled.ts";
 import { type Answer, type Asked, expectReplies, refusal } from "./replies.ts";
 import { type Reached, type Resumable, Resumption, reachedBy } from "./resume.ts";
-import type { Joined, OpenOptions, PathOptions, ServiceOpener, SessionStatus, Through } from "./session.ts";
+import type { Joined, Keeping, OpenOptions, PathOptions, ServiceOpener, SessionStatus, Through } from "./session.ts";
 import { abortWith, asked, checkName, listing, lost, readList } from "./session-lines.ts";
 import { SessionPaths } from "./session-paths.ts";
 import { watchNetwork } from "./watch.ts";
@@ -540,15 +540,14 @@ export class MultiplexedSession implements ServiceOpener {
     service: string,
     to: Splice,
     answered: (error: FivedError | undefined, octets: number) => void,
-    host?: string,
+    { host, keeping }: { readonly host?: string | undefined; readonly keeping?: Keeping } = {},
   ): Joined {
     const channel = this.#channel(service, host);
-    channel.splice(behind(preface(service, host), to), NOTHING);
     const credit = new Credit(channel);
-    this.#expect(channel, asked(service, host), (answer, octets) => {
-      if (answer.type === "accepted") credit.answered(octets);
-      answered(answer.type === "refused" ? (this.#refused ?? answer.error) : undefined, octets);
-    });
+    channel.splice(keeping === undefined ? to : kept(to, keeping, credit, preface(service, host)), NOTHING);
+    this.#expect(channel, asked(service, host), (answer, octets) =>
+      answered(answer.type === "refused" ? (this.#refused ?? answer.error) : undefined, octets),
+    );
     return {
       stream: channel.id,
       name: this.#name,
@@ -560,15 +559,14 @@ export class MultiplexedSession implements ServiceOpener {
   /** Gives a stream of the process that was killed to who has it, see {@link RecalledStreams.claim}. */
   claim(
     service: string,
-    claim: Pick<Claim, "id" | "had">,
+    claim: Omit<Claim, "preface" | "answers">,
     to: Splice,
     answered: (error: FivedError | undefined, octets: number) => void,
     host?: string,
   ): Claimed {
     if (this.#recalled === undefined) return { type: "over" };
-    const said = preface(service, host);
-    const full = { ...claim, preface: said, answers: asked(service, host) };
-    return this.#recalled.claim(full, behind(said, to), (answer, octets) =>
+    const full = { ...claim, preface: preface(service, host), answers: asked(service, host) };
+    return this.#recalled.claim(full, to, (answer, octets) =>
       answered(answer.type === "refused" ? answer.error : undefined, octets),
     );
   }
@@ -654,14 +652,6 @@ function lines(service: string, host: string | undefined, via?: string): string[
 function preface(service: string, host: string | undefined): Uint8Array {
   const [, ...more] = lines(service, host);
   return Buffer.concat(more.map(encodeLine));
-}
-
-/** The same, with a keeper that counts his own octets only. */
-function behind({ length }: Uint8Array, to: Splice): Splice {
-  const { keeper } = to;
-  if (keeper === undefined || length === 0) return to;
-  const confirmed = (octets: number): void => keeper.confirmed(Math.max(octets - length, 0));
-  return { ...to, keeper: { confirmed, gone: () => keeper.gone() } };
 }
 
 /** Looks until that is so, or time is over. */

@@ -5,9 +5,9 @@
 import type { Channel, Receiver, SessionPump, SessionStream, Splice } from "../io/index.ts";
 import type { RecalledStream, Recollection } from "../session/index.ts";
 import { Code } from "../wire/index.ts";
-import { Credit } from "./credit.ts";
+import { Credit, kept } from "./credit.ts";
 import { type Answer, type Asked, expectReplies } from "./replies.ts";
-import type { Joined } from "./session.ts";
+import type { Joined, Keeping } from "./session.ts";
 
 /** A stream that no program has asked for by then has none any more: programs come as soon as they notice. */
 const UNCLAIMED_MS = 15_000;
@@ -18,6 +18,9 @@ export interface Claim {
   readonly preface: Uint8Array;
   /** Octets that have come: those of the service's answer, and behind it; undefined where there was no answer yet, which is expected then. */
   readonly had: { readonly answer: number; readonly octets: number } | undefined;
+  /** Of those behind the answer, how many the application has taken. */
+  readonly took: number;
+  readonly keeping: Keeping;
   readonly answers: readonly Asked[];
 }
 
@@ -51,28 +54,26 @@ export class RecalledStreams {
   }
 
   /** Gives a stream to who has it. `answered` hears of the service's answer, where there was none yet. */
-  claim({ id, preface, had, answers }: Claim, to: Splice, answered: (answer: Answer, octets: number) => void): Claimed {
+  claim(
+    { id, preface, had, took, keeping, answers }: Claim,
+    to: Splice,
+    answered: (answer: Answer, octets: number) => void,
+  ): Claimed {
     const told = this.#waiting.get(id);
     const stream = this.#pump.stream(id);
     if (told === undefined || stream === undefined) return { type: id >= this.#nextStream ? "unheard" : "over" };
     this.#waiting.delete(id);
-    const received = had === undefined ? 0 : had.answer + had.octets;
-    if (received < told.received) {
+    const known = had === undefined ? 0 : had.answer + had.octets - told.received;
+    if (known < 0 || (had === undefined && told.received > 0)) {
       drop(stream);
       return { type: "torn" };
     }
     if (!told.ended && told.sent < preface.length) stream.write(preface.subarray(told.sent));
-    stream.splice(to, NOTHING);
-    const credit = new Credit(stream, told.received);
-    if (had === undefined)
-      expectReplies(stream, answers, (answer, octets) => {
-        credit.answered(octets);
-        answered(answer, octets);
-      });
-    else {
-      credit.answered(had.answer);
-      if (received > told.received) passOver(stream, received - told.received);
-    }
+    const credit = new Credit(stream, had?.octets);
+    credit.took(took);
+    stream.splice(kept(to, keeping, credit, preface), NOTHING);
+    if (had === undefined) expectReplies(stream, answers, answered);
+    else if (known > 0) passOver(stream, known);
     stream.letGo();
     const from = told.ended ? undefined : Math.max(told.sent - preface.length, 0);
     return { type: "goes on", from, took: (octets) => credit.took(octets) };
@@ -107,7 +108,7 @@ function passOver(channel: SessionStream, octets: number): void {
     data(bytes) {
       const over = bytes.subarray(0, left);
       left -= over.length;
-      channel.passedOn(over.length);
+      channel.consumed(over.length);
       if (left === 0) channel.receiver = inner;
       if (over.length < bytes.length) inner.data(bytes.subarray(over.length));
     },

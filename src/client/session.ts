@@ -68,6 +68,14 @@ export interface Through {
   readonly via?: string;
 }
 
+/** What is told of a stream to who can go on with it when this process is killed. */
+export interface Keeping {
+  /** The server has so many of his octets: he need not keep them. Told now and then. */
+  confirmed(octets: number): void;
+  /** It is over; and where it has ended in peace, the server has all of it. */
+  gone(): void;
+}
+
 /** A stream that was joined to something, where the session can be gone on with by another process. */
 export interface Joined {
   readonly stream: number;
@@ -89,13 +97,14 @@ export interface ServiceOpener extends Session {
   readonly binding: Uint8Array | undefined;
   /**
    * Joins a stream to something connected. `answered` hears of a refusal, or of undefined when the service has accepted, and how many octets it has
-   * said so with. What is returned is for who is behind a {@link Splice} with a keeper.
+   * said so with.
+   * @param keeping whoever is behind `to` can go on with the stream without this process, by what is returned
    */
   join(
     service: string,
     to: Splice,
     answered: (error: FivedError | undefined, octets: number) => void,
-    host?: string,
+    options?: { readonly host?: string | undefined; readonly keeping?: Keeping },
   ): Joined | undefined;
   /** How it is now. */
   readonly status: SessionStatus;

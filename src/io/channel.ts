@@ -26,10 +26,12 @@ export interface Splice {
 }
 
 /**
- * Who is behind a splice, in another process of this computer: he keeps what he has said until it is confirmed, and says himself how much of what has come the
- * application has taken (`SessionStream.credit`).
+ * Who is behind a splice, in another process of this computer: he keeps what he has said until it is confirmed, and sees to credit himself
+ * (`SessionStream.credit`).
  */
 export interface Keeper {
+  /** So many octets more are his. */
+  passedOn(octets: number): void;
   /** The peer has so many octets of the stream. Told now and then. */
   confirmed(octets: number): void;
   /** The stream is over, and where it has ended in peace the peer has all of it. */

@@ -91,6 +91,12 @@ export class ChannelDuplex extends Duplex {
 
   override read(size?: number): unknown {
     const octets: unknown = super.read(size);
+    // Not only once all was read, as Node asks for more: whoever has much in here would wait for its peer each time.
+    const taken = this.#unread - this.readableLength;
+    if (taken > 0) {
+      this.#unread -= taken;
+      this.#channel?.consumed(taken);
+    }
     const error = this.#behind;
     if (error !== undefined && this.readableLength === 0) {
       this.#behind = undefined;

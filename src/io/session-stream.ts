@@ -240,10 +240,12 @@ class Joint implements Receiver, Reader {
   constructor(stream: SessionStream, to: Splice) {
     this.#stream = stream;
     this.#to = to;
-    this.#outlet = new Outlet(
-      to.input,
-      to.keeper === undefined ? (bytes) => stream.consumed(bytes) : (bytes) => stream.passedOn(bytes),
-    );
+    const { keeper } = to;
+    const passOn = (bytes: number): void => {
+      stream.passedOn(bytes);
+      keeper?.passedOn(bytes);
+    };
+    this.#outlet = new Outlet(to.input, keeper === undefined ? (bytes) => stream.consumed(bytes) : passOn);
     this.#open = Object.is(to.input, to.output) ? 1 : 2;
   }
 

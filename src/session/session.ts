@@ -235,6 +235,8 @@ export class Session {
   #inboxLimit = LOG_WINDOW_BYTES;
   /** What our last ACK has said. PING says it too, but not the limit: it takes no ACK's place. */
   #acknowledged = 0;
+  /** What had come by then. */
+  #answered = 0;
   #acknowledgeAt = Number.POSITIVE_INFINITY;
   /** The next question is to measure the round trip under load. */
   #loaded = false;
@@ -279,6 +281,7 @@ export class Session {
   #restore({ received, limit, nextStream, lastTaken, peer, streams, reset }: SessionState): void {
     this.#everConnected = 1; // in another process
     this.#acknowledged = received;
+    this.#answered = received;
     this.#inboxLimit = limit;
     this.#nextStream = nextStream;
     this.#lastTakenByPeer = lastTaken ?? Number.POSITIVE_INFINITY;
@@ -1426,12 +1429,13 @@ export class Session {
     this.#window.acknowledging(received, this.#roundTrip, this.#now);
     const { bytes, acknowledgeBytes } = this.#window;
     // Under load, once the peer can have no more under way than the window is now.
-    const loaded = received - this.#acknowledged >= acknowledgeBytes && this.#inboxLimit <= received + bytes;
+    const loaded = received - this.#answered >= acknowledgeBytes && this.#inboxLimit <= received + bytes;
     if (loaded && this.#connections.size === 1 && this.#window.wantsRoundTrip(this.#now)) {
       this.#loaded = true;
       connection.asking = true;
     }
     this.#acknowledged = confirmable;
+    this.#answered = received;
     this.#acknowledgeAt = Number.POSITIVE_INFINITY;
     this.#inboxLimit = Math.max(this.#inboxLimit, received + bytes);
     connection.owesAcknowledgement = false;
@@ -1444,7 +1448,8 @@ export class Session {
   }
 
   #acknowledgeSoon(): void {
-    const owed = this.#confirmable - this.#acknowledged;
+    // The peer needs to hear how far it may speak also while what has come cannot be confirmed.
+    const owed = Math.max(this.#confirmable - this.#acknowledged, this.#inbox.received - this.#answered);
     if (owed <= 0) return;
     // With several connections the sender shares out by what has come: it has to know soon.
     const acknowledgeBytes = this.#connections.size > 1 ? PAYLOAD_BYTES_MAX : this.#window.acknowledgeBytes;

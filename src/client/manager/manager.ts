@@ -12,7 +12,7 @@ import { Code } from "../../wire/index.ts";
 import { type Address, parseAddress, printAddress } from "../address.ts";
 import type { ClientChoices, People } from "../choices.ts";
 import { type Forward, listenFor } from "../forward.ts";
-import type { ServiceOpener } from "../session.ts";
+import type { Keeping, ServiceOpener } from "../session.ts";
 import { type Computer, thisComputer, watcherOf } from "../watch.ts";
 import { Held, type HeldStatus, type PassingChoices } from "./held.ts";
 import {
@@ -546,6 +546,7 @@ function listed(
 /** The bytes of a program's stream, as something to be joined to one of a session's. */
 class Bytes {
   readonly to: Splice;
+  readonly keeping: Keeping;
   readonly #socket: Socket;
   readonly #task: Task;
   readonly #closed: Promise<void>;
@@ -560,14 +561,14 @@ class Bytes {
     socket.once("finish", () => task.tell({ event: "ended" }));
     this.to = {
       ...spliceOf(socket),
-      keeper: {
-        confirmed: (octets) => task.tell({ event: "confirmed", octets }),
-        gone: () => this.#gone.resolve(),
-      },
       destroy: () => socket.destroy(),
       cut: (code, why) => {
         this.#cut = { code, why };
       },
+    };
+    this.keeping = {
+      confirmed: (octets) => task.tell({ event: "confirmed", octets }),
+      gone: () => this.#gone.resolve(),
     };
     task.left.addEventListener("abort", () => socket.destroy(), { once: true });
   }
@@ -611,7 +612,7 @@ async function open(
   const bytes = new Bytes(task, await program.connectionOf(task.id));
   const joinTo = (session: ServiceOpener): void => {
     if (bytes.isGone) return bytes.unkept();
-    const joined = session.join(service, bytes.to, bytes.answered, host);
+    const joined = session.join(service, bytes.to, bytes.answered, { host, keeping: bytes.keeping });
     // Either is told before the stream can have been asked for: control has not returned.
     if (joined?.name === undefined) task.tell({ event: "opened" });
     if (joined === undefined) return bytes.unkept();
@@ -640,11 +641,11 @@ async function goOn(
   try {
     const session = await held.recalled(name);
     if (bytes.isGone) return;
-    const claimed = session.claim(service, { id: stream, had }, bytes.to, bytes.answered, host);
+    const claim = { id: stream, had, took, keeping: bytes.keeping };
+    const claimed = session.claim(service, claim, bytes.to, bytes.answered, host);
     switch (claimed.type) {
       case "goes on":
         task.took = claimed.took;
-        claimed.took(took);
         task.tell(claimed.from === undefined ? { event: "goesOn" } : { event: "goesOn", from: claimed.from });
         return await bytes.end();
       case "unheard":

@@ -18,12 +18,16 @@ import type { Asked, ManagerClient, StreamRequest } from "./client.ts";
 import type { Event, Request } from "./messages.ts";
 import { Unconfirmed } from "./unconfirmed.ts";
 
+/** What may lie here unread before its connection is left alone, so that what comes is taken from one cache and not from memory … */
+const UNREAD_BYTES_MAX = 256 * 1_024;
+/** … but for no longer: where nobody reads, it is to lie here and not with a manager that may be killed. As much comes as there is credit for. */
+const UNREAD_MS = 200;
 /** What may lie here unconfirmed; then its writer waits. Several windows of a stream. */
 const UNCONFIRMED_BYTES_MAX = 16 * 1_024 * 1_024;
 /** And while there is no manager. */
 const WAITING_BYTES_MAX = 1_024 * 1_024;
-/** The manager is told what the application has taken when it is so much more. */
-const TOOK_BYTES = 16 * 1_024;
+/** The manager is told what the application has taken when it is so much more: a part of what it gives credit for untaken. */
+const TOOK_BYTES = 256 * 1_024;
 
 /** How its bytes come. A Unix socket ends the same way whether the stream behind it has ended or was cut: the manager's word tells. */
 interface Line {
@@ -56,6 +60,10 @@ export class ManagedStream implements Channel {
   #took = 0;
   #tookTold = 0;
   #isTelling = false;
+  /** Runs while the connection is left alone. */
+  #unread: NodeJS.Timeout | undefined;
+  /** Everything is read: nobody has for long, or the manager is gone. */
+  #isEager = false;
   /** Our end; the service's: said by the manager, and passed on. */
   #hasEnded = false;
   #isEndTold = false;
@@ -108,6 +116,10 @@ export class ManagedStream implements Channel {
     socket.on("data", (octets) => {
       this.#received += octets.length;
       this.receiver.data(octets);
+      const isMuch = this.#received - this.#took >= UNREAD_BYTES_MAX;
+      if (!isMuch || this.#isEager || this.#unread !== undefined) return;
+      socket.pause();
+      this.#unread = setTimeout(() => this.#readAll(), UNREAD_MS);
     });
     socket.on("end", () => {
       line.isEnded = true;
@@ -182,6 +194,7 @@ export class ManagedStream implements Channel {
     if (isLast && (line.isClosed || line.isEnded)) return this.#close(code, line.over?.why);
     if (!line.isLost || code !== undefined) return;
     // What the manager has passed on is read to its end: it was confirmed to the server.
+    this.#readAll();
     line.socket.end();
     if (!line.isClosed && !line.isEnded) return;
     this.#line = undefined;
@@ -204,6 +217,7 @@ export class ManagedStream implements Channel {
   /** The application is done with it. */
   #left(): void {
     const line = this.#line;
+    this.#readAll();
     // What has ended both ways is over by itself, once the manager has passed on the rest.
     const isDone = this.#duplex.readableEnded && this.#duplex.writableFinished;
     if (!isDone) {
@@ -223,6 +237,19 @@ export class ManagedStream implements Channel {
     this.#drained();
   }
 
+  #readAll(): void {
+    this.#readOn();
+    this.#isEager = true;
+  }
+
+  #readOn(): void {
+    this.#isEager = false;
+    if (this.#unread === undefined) return;
+    clearTimeout(this.#unread);
+    this.#unread = undefined;
+    this.#line?.socket.resume();
+  }
+
   #drained(): void {
     if (this.#isRoom) this.receiver.drained();
   }
@@ -236,7 +263,7 @@ export class ManagedStream implements Channel {
   // ---- as a channel
 
   write(bytes: Uint8Array): boolean {
-    const piece = new Uint8Array(bytes); // its writer may use it again
+    const piece = Buffer.from(bytes); // its writer may use it again
     this.#unconfirmed.add(piece);
     if (!this.#isWaiting) this.#line?.socket.write(piece);
     return this.#isRoom;
@@ -258,6 +285,7 @@ export class ManagedStream implements Channel {
 
   consumed(bytes: number): void {
     this.#took += bytes;
+    if (this.#received - this.#took < UNREAD_BYTES_MAX) this.#readOn();
     if (this.#isTelling || this.#took - this.#tookTold < TOOK_BYTES) return;
     this.#isTelling = true;
     setImmediate(() => {
