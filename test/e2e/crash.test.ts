@@ -3,14 +3,20 @@
  * @module
  */
 import assert from "node:assert/strict";
+import { once } from "node:events";
+import { createWriteStream } from "node:fs";
 import fs from "node:fs/promises";
+import net from "node:net";
+import path from "node:path";
 import test, { type TestContext } from "node:test";
+import { setTimeout as pause } from "node:timers/promises";
 import { ManagerClient } from "../../src/client/index.ts";
-import { hashOfFile, writeBulk } from "../support/bulk.ts";
+import { hashOf, hashOfFile, writeBulk } from "../support/bulk.ts";
 import { eventually, within } from "../support/deadline.ts";
 import { client, fived } from "../support/fived.ts";
-import { Lab } from "../support/lab.ts";
+import { Lab, portOf } from "../support/lab.ts";
 import type { Program } from "../support/program.ts";
+import { Relay } from "../support/relay.ts";
 
 const MEGABYTES = 60;
 const KILLS = 5;
@@ -21,6 +27,7 @@ class World {
   address = "";
   source = "";
   hash = "";
+  server: Program | undefined;
   readonly killed = new Set<number>();
 
   private constructor(lab: Lab) {
@@ -41,15 +48,30 @@ class World {
         // Both take their time, a megabyte for each step.
         bulk: { exec: ["sh", "-c", slowlyFrom(world.source, megabytes)], allow },
         keep: { exec: ["sh", "-c", `: >${lab.path("kept")}; ${slowlyTo(lab.path("kept"))}; echo kept`], allow },
+        all: { exec: ["cat", world.source], allow },
         cat: { exec: ["cat"], allow },
-        shell: { exec: ["sh"], allow },
+        half: { to: `127.0.0.1:${await saysAndListens(t, lab.path("half"))}`, allow },
       },
       sessions: { detach: { anonymous: 4 } },
     };
     const settings = await lab.write("fived.yaml", JSON.stringify(configuration));
-    const server = lab.start(fived("serve", "-c", settings, "--state", lab.path("server")));
-    [, world.address = ""] = await server.hears(/listening on tcp:\/\/(\S+)/);
+    world.server = lab.start(fived("serve", "-c", settings, "--state", lab.path("server")));
+    [, world.address = ""] = await world.server.hears(/listening on tcp:\/\/(\S+)/);
     return world;
+  }
+
+  /** Names of the tickets that the manager keeps. */
+  tickets(): Promise<string[]> {
+    return fs.readdir(this.lab.path("run", "sessions"));
+  }
+
+  /** Waits until it keeps one, and a stream can go on. */
+  async kept(): Promise<string> {
+    return await eventually(async () => {
+      const [name] = await this.tickets();
+      assert.ok(name !== undefined);
+      return this.lab.path("run", "sessions", name);
+    }, "a ticket to be kept");
   }
 
   /** Starts a command; its standard streams may be files. */
@@ -78,6 +100,18 @@ function slowlyFrom(file: string, megabytes: number): string {
 /** Shell: a megabyte of standard input at a time, behind what the file has. */
 function slowlyTo(file: string): string {
   return `while had=$(stat -c %s ${file}); head -c 1000000 >>${file}; [ $(stat -c %s ${file}) -gt $had ]; do sleep 0.04; done`;
+}
+
+/** A service that has said all it has to say, and still listens: its port. */
+async function saysAndListens(t: TestContext, file: string): Promise<number> {
+  const server = net.createServer({ allowHalfOpen: true }, (socket) => {
+    socket.end("that is all\n");
+    socket.pipe(createWriteStream(file));
+  });
+  server.listen(0, "127.0.0.1");
+  await once(server, "listening");
+  t.after(() => server.close());
+  return portOf(server);
 }
 
 /** A file has grown beyond that. */
@@ -112,4 +146,112 @@ test("S04 an upload goes on at the very octet while managers are killed", async 
   assert.equal(await within(program.ended, "the end", { ms: 60_000 }), 0, program.complained);
   assert.equal(program.said, "kept\n");
   assert.equal(await hashOfFile(to), world.hash);
+});
+
+test("S04 what is typed and answered goes on, also where the answer had ended", async (t) => {
+  const world = await World.open(t, 1);
+  const [typed, half] = [
+    world.start(client("connect", world.address, "cat")),
+    world.start(client("connect", world.address, "half")),
+  ];
+  typed.says("one\n");
+  await typed.hears(/^one$/m);
+  await half.hears(/^that is all$/m);
+  await world.kept();
+  for (const word of ["two", "three"]) {
+    await world.kill();
+    typed.says(`${word}\n`);
+    await typed.hears(new RegExp(`^${word}$`, "m"));
+    half.says(`${word}\n`);
+  }
+  typed.hangsUp();
+  half.hangsUp();
+  assert.deepEqual([await within(typed.ended, "cat"), await within(half.ended, "half")], [0, 0], half.complained);
+  assert.equal(typed.said, "one\ntwo\nthree\n");
+  await eventually(
+    async () => assert.equal(await fs.readFile(world.lab.path("half"), "utf8"), "two\nthree\n"),
+    "what was typed behind the answer's end",
+  );
+});
+
+test("S04 what nobody has read yet is not lost with the manager", async (t) => {
+  const world = await World.open(t, 30);
+  const program = world.lab.start(client("connect", world.address, "all"), { env: world.env, kept: false });
+  await world.kept();
+  await pause(1_500); // as much comes as there is credit for, and then nothing
+  await world.kill();
+  assert.equal(await within(hashOf(program.output), "all of it"), world.hash, program.complained);
+  assert.equal(await within(program.ended, "the end"), 0);
+});
+
+test("S04 twenty streams go on together, over a network that comes back after the manager", async (t) => {
+  const world = await World.open(t, 2);
+  const [host = "", port] = world.address.split(":");
+  const relay = await Relay.to(t, { host, port: Number(port) });
+  const address = `127.0.0.1:${relay.port}`;
+  const programs = Array.from({ length: 20 }, () => world.start(client("connect", address, "cat")));
+  for (const [at, program] of programs.entries()) program.says(`${at} before\n`);
+  for (const [at, program] of programs.entries()) await program.hears(new RegExp(`^${at} before$`, "m"));
+  await world.kept();
+  relay.forget("server"); // the server still waits for the old connection
+  await world.kill();
+  for (const [at, program] of programs.entries()) program.says(`${at} behind\n`);
+  for (const [at, program] of programs.entries()) await program.hears(new RegExp(`^${at} behind$`, "m"));
+  for (const program of programs) program.hangsUp();
+  for (const program of programs) assert.equal(await within(program.ended, "the end"), 0, program.complained);
+});
+
+test("S04 a program with the library goes on, and starts the next manager", async (t) => {
+  const world = await World.open(t, 20);
+  const { lab } = world;
+  const library = path.join(import.meta.dirname, "..", "..", "src", "index.ts");
+  const file = await lab.write(
+    "program.ts",
+    `import { connect } from ${JSON.stringify(library)};
+     import { createWriteStream } from "node:fs";
+     import { pipeline } from "node:stream/promises";
+     const session = await connect(process.argv[2]);
+     const stream = session.open("bulk");
+     stream.end();
+     await pipeline(stream, createWriteStream(process.argv[3]));
+     console.log((await session.list()).includes("bulk"));
+     await session.close();`,
+  );
+  await lab.run(client("list", world.address), { env: world.env }); // pins the key, and starts the first
+  const to = lab.path("first");
+  const program = lab.start([process.execPath, file, world.address, to], { env: world.env });
+  await grown(to, 5_000_000, program);
+  await world.kill();
+  assert.equal(await within(program.ended, "the program"), 0, program.complained);
+  assert.equal(program.said, "true\n");
+  assert.equal(await hashOfFile(to), world.hash);
+});
+
+test("S04 a manager that is told to end takes its streams with it, and keeps no ticket", async (t) => {
+  const world = await World.open(t, 1);
+  const program = world.start(client("connect", world.address, "cat"));
+  program.says("one\n");
+  await program.hears(/^one$/m);
+  const ticket = await world.kept();
+  assert.equal((await fs.stat(ticket)).mode & 0o777, 0o600);
+  await world.lab.run(fived("down"), { env: world.env });
+  assert.equal(await within(program.ended, "the end"), 255);
+  assert.doesNotMatch(program.complained, /going on/);
+  assert.deepEqual(await world.tickets(), []);
+});
+
+test("S04 without its ticket, or without its server, a stream ends with an error that says so", async (t) => {
+  const world = await World.open(t, 1);
+  for (const spoil of ["the ticket", "the server"] as const) {
+    const program = world.start(client("connect", world.address, "cat"));
+    program.says("one\n");
+    await program.hears(/^one$/m);
+    const ticket = await world.kept();
+    if (spoil === "the ticket") await fs.writeFile(ticket, "{}");
+    else process.kill(world.server?.pid ?? 0, "SIGKILL");
+    await world.kill();
+    assert.equal(await within(program.ended, "the end"), 255, program.complained);
+    assert.match(program.complained, spoil === "the ticket" ? /Lost the session manager/ : /the server has ended/);
+    await fs.rm(ticket, { force: true });
+  }
 });

@@ -116,6 +116,11 @@ export class ManagerClient implements AsyncDisposable {
     else stream.open(this);
   }
 
+  /** This one while it is there, then the one that has taken its place. */
+  async current(): Promise<ManagerClient> {
+    return this.#connection.destroyed ? await (await this.next()).current() : this;
+  }
+
   /** The next one, where this one is gone: started, if need be. Rejects with STATE_UNUSABLE. */
   next(): Promise<ManagerClient> {
     this.#next ??= nextManager(this.socket);

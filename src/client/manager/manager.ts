@@ -7,6 +7,7 @@
  */
 import { randomBytes } from "node:crypto";
 import { createServer, type Server, type Socket } from "node:net";
+import { setTimeout as pause } from "node:timers/promises";
 import { FivedError, lockFile, removeStale, type Splice, spliceOf } from "../../io/index.ts";
 import { Code } from "../../wire/index.ts";
 import { type Address, parseAddress, printAddress } from "../address.ts";
@@ -38,6 +39,8 @@ const MEET_MS = 10_000;
 const HELD_MAX = 256;
 /** Between two looks at what is held, and at this computer. */
 const LOOK_MS = 2_000;
+/** Time to tell programs that their streams are over. */
+const TELL_MS = 1_000;
 /** Names in one event, so that each is a line well within its bound. */
 const NAMES_AT_ONCE = 500;
 
@@ -106,6 +109,8 @@ class Daemon implements Manager {
   readonly #keys = new Map<string, string>();
   readonly #programs = new Map<string, Program>();
   readonly forwards = new Set<Forward>();
+  /** Streams of programs: each ends when its program has been told how. */
+  readonly carried = new Set<Promise<void>>();
   readonly #tickets: Tickets;
 
   constructor(options: ManagerOptions) {
@@ -254,7 +259,11 @@ class Daemon implements Manager {
     const closed = new Promise((resolve) => this.#server.close(resolve));
     for (const forward of this.forwards) await forward[Symbol.asyncDispose]();
     await Promise.all([...this.#held.values()].map((held) => held[Symbol.asyncDispose]()));
-    for (const connection of this.#sockets) connection.destroy();
+    // Else a program would take it for a crash, and look for another manager.
+    await Promise.race([Promise.all(this.carried), pause(TELL_MS, undefined, { ref: false })]);
+    for (const connection of this.#sockets) connection.destroySoon();
+    await Promise.race([closed, pause(TELL_MS, undefined, { ref: false })]);
+    for (const connection of this.#sockets) connection.destroy(); // it does not read what it was told
     await closed;
   }
 }
@@ -429,9 +438,13 @@ class Program {
 
   #run(task: Task, request: Request): void {
     this.#running.set(task.id, task);
-    perform(this.#daemon, this, task, request)
+    const done = perform(this.#daemon, this, task, request)
       .catch((error: unknown) => task.tell({ event: "error", error: sentOf(error) }))
-      .finally(() => this.#running.delete(task.id));
+      .finally(() => {
+        this.#running.delete(task.id);
+        this.#daemon.carried.delete(done);
+      });
+    if (request.do === "open" || request.do === "goOn") this.#daemon.carried.add(done);
   }
 }
 

@@ -69,8 +69,9 @@ export class ManagedSession implements Session {
     return duplex;
   }
 
-  list(service?: string): Promise<string[]> {
-    return this.#manager.list(this.#address, service, this.#choices, this.#asked);
+  async list(service?: string): Promise<string[]> {
+    const manager = await this.#manager.current();
+    return await manager.list(this.#address, service, this.#choices, this.#asked);
   }
 
   async addPath(): Promise<void> {
