@@ -3,8 +3,7 @@
  * @module
  */
 import { Command, InvalidArgumentError } from "commander";
-import type { Address, Bind, Forward, ManagedForward, ManagerClient } from "../client/index.ts";
-import type { FivedError } from "../io/index.ts";
+import type { Address, Bind } from "../client/index.ts";
 import { bindIn } from "./bind.ts";
 import { type ClientFlags, choicesOf, connectOptions, peopleHere, withClientFlags } from "./client-flags.ts";
 import { ourManager } from "./manager.ts";
@@ -39,7 +38,7 @@ interface Wanted {
 async function run(wanted: readonly Wanted[], flags: ClientFlags, command: Command): Promise<number> {
   const client = await import("../client/index.ts");
   const stop = toldToStop(["SIGINT", "SIGTERM", "SIGHUP"]);
-  /** A forward that cannot be taken up again. */
+  /** There is no manager any more, and no other can be had. */
   const broken = Promise.withResolvers<never>();
   await using opened = new AsyncDisposableStack();
   const wishes = wanted.map(({ bind, to }): Wish => {
@@ -55,27 +54,17 @@ async function run(wanted: readonly Wanted[], flags: ClientFlags, command: Comma
     const forward =
       manager === undefined
         ? await client.forward({ bind, address, service, client: await connectOptions(flags, address) })
-        : await throughManager(manager, { bind, address: where, service, choices: await choicesOf(flags, address) });
+        : await client.forwardThrough(
+            manager,
+            { bind, address: where, service, choices: await choicesOf(flags, address) },
+            peopleHere(flags),
+            broken.reject,
+          );
     opened.use(forward);
     process.stdout.write(`fived: ${forward.address} -> ${where}/${service}\n`);
   }
   await Promise.race([stop, broken.promise]);
   return 0;
-
-  /** A forward that is there again, at the same place, when the manager has ended and another was started. */
-  async function throughManager(first: ManagerClient, request: ManagedForward): Promise<Forward> {
-    const people = peopleHere(flags);
-    let open: Forward;
-    const again = async (why: FivedError): Promise<void> => {
-      process.stderr.write(`fived: ${why.message}; starting another\n`);
-      const next = opened.use(await ourManager());
-      if (next === undefined) throw why;
-      open = await next.forward({ ...request, bind: bindIn(open.address) }, people, lost);
-    };
-    const lost = (why: FivedError): void => void again(why).catch(broken.reject);
-    open = await first.forward(request, people, lost);
-    return { address: open.address, [Symbol.asyncDispose]: () => open[Symbol.asyncDispose]() };
-  }
 }
 
 /** Where to listen, and for what. */

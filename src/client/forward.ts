@@ -31,7 +31,14 @@ export async function forward({ bind, address, service, client }: ForwardOptions
   const pool = new SessionPool(addressOf(address), client, () => {});
   const { signal: _, ...options } = client;
   try {
-    const listening = await listenFor((act) => pool.use(act, options), { bind, service, log: client.log });
+    const { log } = client;
+    const listening = await listen({ bind, log }, (socket, refused) => {
+      const joinTo = (session: ServiceOpener): void => {
+        if (socket.destroyed) return;
+        session.join(service, spliceOf(socket), (error) => error !== undefined && refused(error));
+      };
+      pool.use(joinTo, options).catch(refused);
+    });
     return {
       address: listening.address,
       async [Symbol.asyncDispose]() {
@@ -45,35 +52,29 @@ export async function forward({ bind, address, service, client }: ForwardOptions
   }
 }
 
-/** What a forward needs besides sessions. */
+/** Where to listen, and who is told what goes wrong. */
 interface Listening {
   readonly bind: Bind;
-  readonly service: string;
   readonly log: ((line: string) => void) | undefined;
 }
 
-/** A forward whose streams are opened on sessions that somebody else looks after. */
-export async function listenFor(
-  use: (act: (session: ServiceOpener) => void) => Promise<void>,
-  { bind, service, log }: Listening,
+/**
+ * Listens for local programs. Rejects with LISTEN_FAILED.
+ * @param accept leads a program's connection on; `refused` resets it, and says why
+ */
+export async function listen(
+  { bind, log }: Listening,
+  accept: (socket: Socket, refused: (error: unknown) => void) => void,
 ): Promise<Forward> {
   const open = new Set<Socket>();
   const server = createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
     open.add(socket);
     socket.once("close", () => open.delete(socket));
-    const early = (): void => {}; // until it is joined; then whoever joined it listens
-    socket.on("error", early);
-    const splice = spliceOf(socket);
-    const refused = (error: unknown): void => {
+    socket.on("error", () => {}); // until it is joined; then whoever joined it listens
+    accept(socket, (error) => {
       log?.(error instanceof Error ? error.message : String(error));
-      splice.destroy();
-    };
-    use((session) => {
-      if (socket.destroyed) return;
-      session.join(service, splice, (error) => {
-        if (error !== undefined) refused(error);
-      });
-    }).catch(refused);
+      spliceOf(socket).destroy();
+    });
   });
   if ("path" in bind) await removeStale(bind.path);
   await new Promise<void>((resolve, reject) => {

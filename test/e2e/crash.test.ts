@@ -255,3 +255,23 @@ test("S04 without its ticket, or without its server, a stream ends with an error
     await fs.rm(ticket, { force: true });
   }
 });
+
+test("S04 the programs behind a forward notice nothing", async (t) => {
+  const world = await World.open(t, 1);
+  const forward = world.start(client("forward", `0=${world.address}/cat`));
+  const [, port] = await forward.hears(/^fived: 127\.0\.0\.1:(\d+) -> /);
+  const programs = Array.from({ length: 5 }, () => net.connect({ host: "127.0.0.1", port: Number(port) }));
+  for (const [at, program] of programs.entries()) {
+    program.on("error", assert.fail).setEncoding("utf8");
+    for (const word of ["before", "behind"]) {
+      program.write(`${at} ${word}\n`);
+      assert.deepEqual(await within(once(program, "data"), "an answer"), [`${at} ${word}\n`]);
+      if (at > 0 || word === "behind") continue;
+      await world.kept();
+      await world.kill();
+    }
+    program.end();
+    await within(once(program, "close"), "the end");
+    if (at === 3) await world.kill();
+  }
+});

@@ -92,7 +92,7 @@ test("a folder that others may enter is refused, and what asked for the manager 
   await fs.chmod(path.join(mine.folder, "run"), 0o700);
 });
 
-test("S04 a manager that is killed takes no forward with it: another is started, and the port leads on", async () => {
+test("S04 a manager that is killed takes no forward with it: another is started, and shows it", async () => {
   await using mine = await home({ manager: true });
   const address = await serving(mine, "cat=exec:cat");
   const forward = mine.start(["forward", `0=${address}/cat`, ...TRUST]);
@@ -103,8 +103,8 @@ test("S04 a manager that is killed takes no forward with it: another is started,
   cut.on("error", () => {}).write("on its way");
   await once(cut, "data");
   process.kill(pid, "SIGKILL");
-  await once(cut, "close"); // what it carried is lost with it, and says so by its end
-  await forward.complains(/Lost the session manager/);
+  await new Promise((resolve) => cut.once("close", resolve)); // the server keeps no session of nobody's, and the end says so
+  await forward.complains(/lost the session manager: going on by way of another/);
   await eventually(async () => assert.equal(await echoed(Number(port), "after"), "after"), "the port to lead on", {
     seen: () => forward.stderr(),
   });

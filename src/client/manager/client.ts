@@ -8,7 +8,6 @@ import { setTimeout as pause } from "node:timers/promises";
 import { ChannelDuplex, ERROR_CODES, type ErrorCode, FivedError } from "../../io/index.ts";
 import { Code, type CodeName } from "../../wire/index.ts";
 import type { ClientChoices, People } from "../choices.ts";
-import type { Bind, Forward } from "../forward.ts";
 import type { ManagerStatus } from "./manager.ts";
 import { type Event, HELLO, MessageReader, type Request, readEvent, type SentError, writeLine } from "./messages.ts";
 import { checkPlace } from "./place.ts";
@@ -25,14 +24,6 @@ export interface StreamRequest {
   readonly address: string;
   readonly service: string;
   readonly host?: string;
-  readonly choices: ClientChoices;
-}
-
-/** What one asks the manager to listen for. */
-export interface ManagedForward {
-  readonly bind: Bind;
-  readonly address: string;
-  readonly service: string;
   readonly choices: ClientChoices;
 }
 
@@ -63,6 +54,7 @@ export class ManagerClient implements AsyncDisposable {
   readonly #running = new Map<number, Running>();
   #last = 0;
   #next: Promise<ManagerClient> | undefined;
+  readonly #listening = new Map<string, number>();
 
   private constructor(socket: string, connection: Socket, token: string, pid: number) {
     this.socket = socket;
@@ -143,19 +135,16 @@ export class ManagerClient implements AsyncDisposable {
     return typeof identity === "string" ? identity : undefined;
   }
 
-  /** Has the manager listen for a service, until the forward is disposed of. `lost` is told when the manager is gone. */
-  async forward(request: ManagedForward, people: Asked, lost: (error: FivedError) => void): Promise<Forward> {
-    const { id, result } = this.#asking({ do: "forward", ...request }, people);
-    const address = String(await result);
-    // What goes wrong with a stream is told as long as it listens.
-    this.#running.set(id, { people, heard() {}, failed: lost });
-    this.#connection.ref();
-    return {
-      address,
-      [Symbol.asyncDispose]: async () => {
-        this.#ended(id, () => this.#leave(id));
-      },
-    };
+  /** Has it show that this program listens there; `lost` is told when it is gone. */
+  listening(address: string, lost: () => void): void {
+    const id = this.begin({ do: "listening", address }, SILENT, { heard() {}, failed() {}, lost });
+    this.#listening.set(address, id);
+  }
+
+  listensNoMore(address: string): void {
+    const id = this.#listening.get(address);
+    this.#listening.delete(address);
+    if (id !== undefined) this.#ended(id, () => this.#leave(id));
   }
 
   /** What it holds. */

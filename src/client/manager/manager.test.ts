@@ -17,6 +17,7 @@ import { Code, encodeLine } from "../../wire/index.ts";
 import type { ClientChoices } from "../choices.ts";
 import type { Computer } from "../watch.ts";
 import { type Asked, ManagerClient } from "./client.ts";
+import { forwardThrough } from "./forward.ts";
 import { type ManagerOptions, type ManagerStatus, startManager } from "./manager.ts";
 import { HELLO } from "./messages.ts";
 
@@ -486,34 +487,28 @@ test("told to stop, it stops", async (t) => {
 
 // ---- forwards ---------------------------------------------------------------------------------------------------------------------
 
-test("it listens for a program as long as that program is there", async (t) => {
+function broken(error: unknown): void {
+  assert.fail(`the forward is broken: ${error}`);
+}
+
+test("a program listens by way of the manager, which shows it as long as both are there", async (t) => {
   const { program, choices, folder } = await running(t);
   const server = await scripted(t, WELCOME);
   const [one, other] = [await program(), await program()];
   const bind = { path: path.join(folder, "echo.sock") };
+  await leftBehind(bind.path); // by a program that has died
   const request = { bind, address: server.address, service: "echo", choices };
-  await one.forward(request, nobody, () => {});
-  assert.deepEqual((await other.status()).forwards, [`unix:${bind.path}`]);
+  const forward = await forwardThrough(one, request, nobody, broken);
+  assert.equal(forward.address, `unix:${bind.path}`);
+  await eventually(async () => assert.deepEqual((await other.status()).forwards, [forward.address]), "it to be shown");
   const local = connectSocket({ path: bind.path, allowHalfOpen: true });
   local.end("through a forward");
   assert.equal(await text(local), "through a forward");
-  await assert.rejects(
-    other.forward(request, nobody, () => {}),
-    { code: "LISTEN_FAILED" },
-  );
-  await one[Symbol.asyncDispose]();
+  await assert.rejects(forwardThrough(other, request, nobody, broken), { code: "LISTEN_FAILED" });
+  await forward[Symbol.asyncDispose]();
   await eventually(async () => assert.deepEqual((await other.status()).forwards, []), "the end of the forward");
-  const again = await other.forward(request, nobody, () => {});
+  const again = await forwardThrough(other, request, nobody, broken);
   await again[Symbol.asyncDispose]();
-});
-
-test("a socket that a dead program has left is taken over by a forward", async (t) => {
-  const { program, choices, folder } = await running(t);
-  const server = await scripted(t, WELCOME);
-  const file = path.join(folder, "left.sock");
-  await leftBehind(file);
-  const one = await program();
-  await one.forward({ bind: { path: file }, address: server.address, service: "echo", choices }, nobody, () => {});
 });
 
 // ---- its socket -------------------------------------------------------------------------------------------------------------------
@@ -645,7 +640,7 @@ test("octets at random never end it", async (t) => {
   const line = fc
     .record({
       id: fc.constantFrom(1, 2, -1, "1"),
-      do: fc.constantFrom("open", "list", "login", "forward", "answer", "leave", "end", "x"),
+      do: fc.constantFrom("open", "list", "login", "listening", "goOn", "took", "answer", "leave", "end", "x"),
       address: fc.constantFrom("", "::", "127.0.0.1:1", "unix:/nowhere", 5),
       service: fc.constantFrom("a", "", null),
       choices: fc.constantFrom({}, null, { knownHosts: "k", identityFiles: [], keysFolder: "f", loginsFile: "l" }),

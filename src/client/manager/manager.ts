@@ -12,7 +12,6 @@ import { FivedError, lockFile, removeStale, type Splice, spliceOf } from "../../
 import { Code } from "../../wire/index.ts";
 import { type Address, parseAddress, printAddress } from "../address.ts";
 import type { ClientChoices, People } from "../choices.ts";
-import { type Forward, listenFor } from "../forward.ts";
 import type { Keeping, ServiceOpener } from "../session.ts";
 import { type Computer, thisComputer, watcherOf } from "../watch.ts";
 import { Held, type HeldStatus, type PassingChoices } from "./held.ts";
@@ -49,7 +48,7 @@ export interface ManagerStatus {
   readonly pid: number;
   readonly socket: string;
   readonly sessions: readonly HeldStatus[];
-  /** Addresses that it listens on for programs that know nothing of it. */
+  /** Addresses that programs listen on for others that know nothing of it. */
   readonly forwards: readonly string[];
 }
 
@@ -108,7 +107,8 @@ class Daemon implements Manager {
   /** What was asked for, and where that is held. */
   readonly #keys = new Map<string, string>();
   readonly #programs = new Map<string, Program>();
-  readonly forwards = new Set<Forward>();
+  /** Where programs listen. */
+  readonly forwards = new Set<{ readonly address: string }>();
   /** Streams of programs: each ends when its program has been told how. */
   readonly carried = new Set<Promise<void>>();
   readonly #tickets: Tickets;
@@ -257,7 +257,6 @@ class Daemon implements Manager {
     clearInterval(this.#looking);
     this.#tickets[Symbol.dispose]();
     const closed = new Promise((resolve) => this.#server.close(resolve));
-    for (const forward of this.forwards) await forward[Symbol.asyncDispose]();
     await Promise.all([...this.#held.values()].map((held) => held[Symbol.asyncDispose]()));
     // Else a program would take it for a crash, and look for another manager.
     await Promise.race([Promise.all(this.carried), pause(TELL_MS, undefined, { ref: false })]);
@@ -532,8 +531,8 @@ async function perform(daemon: Daemon, program: Program, task: Task, request: Re
       const identity = await held.identity(task.people, parted(request.choices).passing);
       return task.tell({ event: "done", result: identity ?? null });
     }
-    case "forward":
-      return await forward(daemon, task, request);
+    case "listening":
+      return await listening(daemon, task, request.address);
     case "status":
       return task.tell({ event: "done", result: daemon.status });
     case "end":
@@ -675,23 +674,9 @@ async function goOn(
   }
 }
 
-async function forward(
-  daemon: Daemon,
-  task: Task,
-  request: Extract<Request, { readonly do: "forward" }>,
-): Promise<void> {
-  const { bind, address, service, choices } = request;
-  const held = daemon.held(address, choices);
-  const use = (act: Parameters<Held["use"]>[0]): Promise<void> => held.use(act, task.people, parted(choices).passing);
-  await using listening = await listenFor(use, { bind, service, log: (line) => task.people.log(line) });
-  daemon.forwards.add(listening);
-  try {
-    task.tell({ event: "done", result: listening.address });
-    await new Promise<void>((resolve) => {
-      task.left.addEventListener("abort", () => resolve(), { once: true });
-      if (task.left.aborted) resolve();
-    });
-  } finally {
-    daemon.forwards.delete(listening);
-  }
+async function listening(daemon: Daemon, { left }: Task, address: string): Promise<void> {
+  const shown = { address };
+  daemon.forwards.add(shown);
+  if (!left.aborted) await new Promise((resolve) => left.addEventListener("abort", resolve, { once: true }));
+  daemon.forwards.delete(shown);
 }

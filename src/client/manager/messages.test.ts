@@ -24,14 +24,15 @@ test("each request is read as it was said", () => {
     request: open,
     asks: { confirm: true, ask: false, tries: 3 },
   });
-  const forward = { bind: { host: "127.0.0.1", port: 0 }, address: "example.org", service: "wiki", choices: CHOICES };
+  const goOn = { ...open, do: "goOn", session: "S3TPv3QjuwvHEF_yyPytIg", stream: 7, took: 0 } as const;
   for (const request of [
     { ...open, host: "other.example" },
     { do: "list", address: "example.org", choices: CHOICES },
     { do: "list", address: "example.org", service: "wiki", choices: { ...CHOICES, user: "alice", careful: true } },
     { do: "login", address: "example.org", choices: { ...CHOICES, mechanisms: ["pubkey"], agent: "/run/agent" } },
-    { do: "forward", ...forward },
-    { do: "forward", ...forward, bind: { path: "/run/wiki" } },
+    goOn,
+    { ...goOn, host: "other.example", had: { answer: 3, octets: 12 }, took: 5 },
+    { do: "listening", address: "127.0.0.1:8080" },
     { do: "status" },
     { do: "end", address: "example.org" },
     { do: "stop" },
@@ -42,12 +43,14 @@ test("each request is read as it was said", () => {
   assert.deepEqual(said({ hello: HELLO }), { type: "hello" });
   assert.deepEqual(said({ data: "token", id: 2 }), { type: "data", token: "token", id: 2 });
   assert.deepEqual(said({ id: 2, do: "leave" }), { type: "leave", id: 2 });
+  assert.deepEqual(said({ id: 2, do: "took", octets: 9 }), { type: "took", id: 2, octets: 9 });
   assert.deepEqual(said({ id: 2, do: "answer", yes: false }), { type: "answer", id: 2, yes: false });
   assert.deepEqual(said({ id: 2, do: "answer", bytes: 13 }), { type: "octets", id: 2, bytes: 13 });
 });
 
 test("what makes no sense is no message", () => {
   const open = { id: 1, do: "open", address: "example.org", service: "wiki", choices: CHOICES };
+  const goOn = { ...open, do: "goOn", session: "S3TPv3QjuwvHEF_yyPytIg", stream: 7, took: 0 };
   for (const message of [
     null,
     [],
@@ -74,8 +77,17 @@ test("what makes no sense is no message", () => {
     { ...open, choices: { ...CHOICES, identityFiles: [{}] } },
     { ...open, choices: { ...CHOICES, certificate: { certificate: "a" } } },
     { ...open, choices: { ...CHOICES, connectTimeoutMs: -1 } },
-    { ...open, do: "forward", bind: { host: "127.0.0.1", port: 65_536 } },
-    { ...open, do: "forward", bind: "8080" },
+    { ...goOn, session: "../manager" },
+    { ...goOn, session: "S3TPv3QjuwvHEF_yyPytI" },
+    { ...goOn, session: 7 },
+    { ...goOn, stream: -1 },
+    { ...goOn, took: undefined },
+    { ...goOn, had: 3 },
+    { ...goOn, had: { answer: 3 } },
+    { ...goOn, had: { answer: 3, octets: 0.5 } },
+    { id: 1, do: "took", octets: -1 },
+    { id: 1, do: "took" },
+    { id: 1, do: "listening" },
     { id: 1, do: "answer", bytes: ANSWER_BYTES_MAX + 1 },
     { id: 1, do: "answer", bytes: -1 },
     { id: 1, do: "answer" },

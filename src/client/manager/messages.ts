@@ -17,7 +17,6 @@
 import type { Socket } from "node:net";
 import { type CodeName, codeName } from "../../wire/index.ts";
 import type { ClientChoices } from "../choices.ts";
-import type { Bind } from "../forward.ts";
 import { arePathRules } from "../path-rules.ts";
 import { isTransport } from "../transports/index.ts";
 
@@ -56,13 +55,8 @@ export type Request =
     }
   | { readonly do: "list"; readonly address: string; readonly service?: string; readonly choices: ClientChoices }
   | { readonly do: "login"; readonly address: string; readonly choices: ClientChoices }
-  | {
-      readonly do: "forward";
-      readonly bind: Bind;
-      readonly address: string;
-      readonly service: string;
-      readonly choices: ClientChoices;
-    }
+  /** This program listens there, for others that know nothing of a manager: shown until it leaves. */
+  | { readonly do: "listening"; readonly address: string }
   | { readonly do: "status" }
   | { readonly do: "end"; readonly address: string }
   | { readonly do: "detach"; readonly address: string }
@@ -187,7 +181,7 @@ function requestIn(said: Readonly<Record<string, unknown>>): Request | undefined
   const { address, service, host } = said;
   if (said["do"] === "status" || said["do"] === "stop") return { do: said["do"] };
   if (!isText(address)) return undefined;
-  if (said["do"] === "end" || said["do"] === "detach") return { do: said["do"], address };
+  if (said["do"] === "end" || said["do"] === "detach" || said["do"] === "listening") return { do: said["do"], address };
   const choices = choicesIn(said["choices"]);
   if (choices === undefined) return undefined;
   switch (said["do"]) {
@@ -202,10 +196,6 @@ function requestIn(said: Readonly<Record<string, unknown>>): Request | undefined
       return { do: "list", address, ...(service === undefined ? {} : { service }), choices };
     case "login":
       return { do: "login", address, choices };
-    case "forward": {
-      const bind = bindIn(said["bind"]);
-      return bind !== undefined && isText(service) ? { do: "forward", bind, address, service, choices } : undefined;
-    }
     default:
       return undefined;
   }
@@ -224,14 +214,6 @@ function goingOn(
 
 function isCount(value: unknown): value is number {
   return typeof value === "number" && Number.isSafeInteger(value) && value >= 0;
-}
-
-function bindIn(value: unknown): Bind | undefined {
-  if (!isRecord(value)) return undefined;
-  const { host, port, path } = value;
-  if (isText(path)) return { path };
-  const isPort = typeof port === "number" && Number.isInteger(port) && port >= 0 && port <= 65_535;
-  return isText(host) && isPort ? { host, port } : undefined;
 }
 
 type Check = (value: unknown) => boolean;
