@@ -16,6 +16,7 @@ import {
   storedForm,
   type Ticket,
 } from "../../src/identity/index.ts";
+import { RecallReader } from "../../src/session/index.ts";
 import { Code, type SequencedContent, type UnsequencedFrame } from "../../src/wire/index.ts";
 import { eventually } from "../support/deadline.ts";
 import { backEnd, Victim } from "../support/victim.ts";
@@ -82,6 +83,41 @@ test("H: who may go on with a session", async (t) => {
       const { next } = await session.attachesOn(alice);
       assert.equal(next.generation, 1);
       await session.echoes("hers");
+    },
+  );
+
+  await victim.survives(
+    t,
+    "D28 who has lost his memory is told what the server has, and hears again what he had not confirmed",
+    async () => {
+      await using session = await detachable(victim);
+      await session.echoes("not confirmed");
+      const old = session.enemy;
+      // A count makes no sense, a ticket that proves nothing has the answer of all, and another user's conversation too.
+      await using counts = await Enemy.approach(victim.at, TLS);
+      counts.say(`${session.line(counts, session.ticket, 1, "recall")}\r\n`);
+      assert.match(await counts.rest(), /^- 501 [^\r]*\r\n$/);
+      await using guesses = await Enemy.approach(victim.at, TLS);
+      guesses.say(`${session.line(guesses, { ...session.ticket, secret: randomBytes(32) }, 0, "recall")}\r\n`);
+      assert.equal(await guesses.rest(), `${REFUSED}\r\n`);
+      await using bob = await signedIn(victim, "bob");
+      bob.say(`${session.line(bob, session.ticket, 0, "recall")}\r\n`);
+      assert.equal(await bob.rest(), `${REFUSED}\r\n`);
+      await session.echoes("nothing has changed");
+
+      const { enemy, attached, next } = await session.answered("recall", 0);
+      assert.equal(attached.received, session.sent);
+      const reader = new RecallReader();
+      while (reader.push(await enemy.line()) === "more");
+      const [stream, ...others] = reader.told?.streams ?? [];
+      assert.deepEqual(others, []);
+      assert.deepEqual([stream?.id, stream?.sent, stream?.ended], [1, session.offset, false]);
+      assert.ok((stream?.received ?? 0) <= Buffer.byteLength(session.texts.get(1) ?? ""));
+      await old.over(); // the connection that was there is fenced
+      enemy.socket.destroy();
+      session.ticket = next;
+      await session.attaches();
+      await session.echoes("and on");
     },
   );
 
