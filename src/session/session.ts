@@ -136,6 +136,8 @@ interface Connection {
   asked: Question | undefined;
   /** Of the questions since the peer was last heard, when the first was asked. */
   unansweredSince: number | undefined;
+  /** What was said on it went again elsewhere, and it has not been heard since. */
+  isDoubted: boolean;
   /** Questions of ours that were answered. */
   answers: number;
   closing: { code: number; reason: string } | undefined;
@@ -459,6 +461,7 @@ export class Session {
       asking: true,
       asked: undefined,
       unansweredSince: undefined,
+      isDoubted: false,
       answers: 0,
       closing: undefined,
       carrier: new Carrier(),
@@ -553,6 +556,8 @@ export class Session {
       if (suspect === undefined || connection.heardAt < suspect.heardAt + HEARD_LATER_MS) continue;
       this.#log.lost(suspect.id);
       suspect.carrier.underWay = 0;
+      // Asked before, and silent since: nothing more is said there. Else it may only be slow.
+      suspect.isDoubted ||= this.#now - (suspect.unansweredSince ?? this.#now) >= HEARD_LATER_MS;
     }
   }
 
@@ -953,6 +958,7 @@ export class Session {
     if (connection === undefined || connection.closing !== undefined) return;
     connection.heardAt = this.#now;
     connection.unansweredSince = undefined;
+    connection.isDoubted = false;
     connection.reader.push(bytes);
     for (;;) {
       const frame = connection.reader.next();
@@ -1157,7 +1163,9 @@ export class Session {
     if (octets > 0) this.#emit({ type: "data", stream: stream.id, bytes: frame.payload });
     if (!frame.fin) return;
     stream.finished = true;
-    this.#acknowledgeAt = Math.min(this.#acknowledgeAt, this.#now + END_ACK_DELAY_MS);
+    // With several connections acknowledgements say which of them is quick, and come as they would.
+    const ms = this.#connections.size > 1 ? ACK_DELAY_MS : END_ACK_DELAY_MS;
+    this.#acknowledgeAt = Math.min(this.#acknowledgeAt, this.#now + ms);
     this.#emit({ type: "finished", stream: stream.id });
     this.#tellIfOver(stream);
   }
@@ -1322,7 +1330,8 @@ export class Session {
         continue;
       if (!connection.schedule.empty && this.#speakData(connection, connection.schedule)) return true;
       const { carrier } = connection;
-      if ((carriers > 0 && !connection.carriesAll) || (carriers !== 1 && !carrier.open)) continue;
+      if ((carriers > 0 && !connection.carriesAll) || (carriers !== 1 && (!carrier.open || connection.isDoubted)))
+        continue;
       if (soonest === undefined || carrier.busyMs < soonest.carrier.busyMs) soonest = connection;
     }
     return soonest !== undefined && this.#speakData(soonest, this.#schedule);

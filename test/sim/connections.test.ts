@@ -121,7 +121,7 @@ seededTest(
     world.client.session.alone(other.id, world.clock.now);
     world.client.work();
     assert.ok(!world.client.has(dying.id));
-    world.run(40);
+    world.run(60); // a round trip, and what stands in front of it in the other's queue: 21 ms, and a segment
     assert.ok(!world.server.has(dying.id) && world.server.has(other.id));
     assert.ok(world.client.application.received > before);
     world.settle();
