@@ -5,7 +5,7 @@
 import { connect as connectSocket, type Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import { setTimeout as pause } from "node:timers/promises";
-import { ChannelDuplex, ERROR_CODES, type ErrorCode, FivedError } from "../../io/index.ts";
+import { ChannelDuplex, ERROR_CODES, type ErrorCode, FivedError, type Splice } from "../../io/index.ts";
 import { Code, type CodeName } from "../../wire/index.ts";
 import type { ClientChoices, People } from "../choices.ts";
 import type { ManagerStatus } from "./manager.ts";
@@ -103,18 +103,35 @@ export class ManagerClient implements AsyncDisposable {
   /** The same on a Duplex that was handed out before. */
   openOn(duplex: ChannelDuplex, request: StreamRequest, people: Asked): void {
     if (duplex.destroyed) return;
-    const stream = new ManagedStream(duplex, request, people);
+    const stream = new ManagedStream(request, people, {
+      connected: () => void duplex.emit("connect"),
+      failed: (error) => void duplex.destroy(error),
+    });
+    duplex.attach(stream);
+    duplex.once("close", () => stream.left(duplex.readableEnded && duplex.writableFinished));
+    this.#open(stream);
+  }
+
+  /** A stream joined to something connected; `refused` is told why there is none, or none any more. */
+  join(to: Splice, request: StreamRequest, people: Asked, refused: (error: FivedError) => void): void {
+    const stream = new ManagedStream(request, people, { connected() {}, failed: refused });
+    stream.splice(to, NOTHING);
+    this.#open(stream);
+  }
+
+  #open(stream: ManagedStream): void {
     if (this.#connection.destroyed) void stream.next(this);
     else stream.open(this);
   }
 
   /** This one while it is there, then the one that has taken its place. */
-  async current(): Promise<ManagerClient> {
-    return this.#connection.destroyed ? await (await this.next()).current() : this;
+  async current(asked: Asked): Promise<ManagerClient> {
+    return this.#connection.destroyed ? await (await this.next(asked)).current(asked) : this;
   }
 
-  /** The next one, where this one is gone: started, if need be. Rejects with STATE_UNUSABLE. */
-  next(): Promise<ManagerClient> {
+  /** The next one, where this one is gone: started, if need be; whoever asks first is told. Rejects with STATE_UNUSABLE. */
+  next({ log }: Asked): Promise<ManagerClient> {
+    if (this.#next === undefined) log("lost the session manager: going on by way of another");
     this.#next ??= nextManager(this.socket);
     return this.#next;
   }
@@ -316,6 +333,8 @@ async function nextManager(socket: string): Promise<ManagerClient> {
   const { managerAt } = await import("./launch.ts"); // hardly any process needs it
   return await managerAt(socket);
 }
+
+const NOTHING = new Uint8Array(0);
 
 /** Nobody is asked, and nothing is told. */
 const SILENT: Asked = { tries: 1, log() {} };

@@ -3,7 +3,7 @@
  * manager's.
  * @module
  */
-import { joinSocket } from "../../io/index.ts";
+import { spliceOf } from "../../io/index.ts";
 import { type Bind, type Forward, listen } from "../forward.ts";
 import type { Asked, ManagerClient, StreamRequest } from "./client.ts";
 
@@ -24,10 +24,7 @@ export async function forwardThrough(
 ): Promise<Forward> {
   let manager = first;
   const forward = await listen({ bind, log: (line) => people.log(line) }, (socket, refused) => {
-    const stream = manager.open(request, people);
-    stream.once("error", refused);
-    stream.once("connect", () => stream.off("error", refused).on("error", () => {})); // "close" follows
-    joinSocket(socket, stream);
+    manager.join(spliceOf(socket), request, people, refused);
   });
   let isOver = false;
   /** The manager shows it, as long as both are there. */
@@ -35,8 +32,7 @@ export async function forwardThrough(
     if (isOver) return;
     manager.listening(forward.address, () => {
       if (isOver) return;
-      people.log("lost the session manager: going on by way of another");
-      manager.next().then((next) => {
+      manager.next(people).then((next) => {
         manager = next;
         show();
       }, broken);

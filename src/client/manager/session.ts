@@ -70,7 +70,7 @@ export class ManagedSession implements Session {
   }
 
   async list(service?: string): Promise<string[]> {
-    const manager = await this.#manager.current();
+    const manager = await this.#manager.current(this.#asked);
     return await manager.list(this.#address, service, this.#choices, this.#asked);
   }
 

@@ -12,7 +12,7 @@
  * @module
  */
 import { connect as connectSocket, type Socket } from "node:net";
-import { type Channel, type ChannelDuplex, FivedError, nobody, type Receiver, type Splice } from "../../io/index.ts";
+import { type Channel, ChannelDuplex, FivedError, nobody, type Receiver, type Splice } from "../../io/index.ts";
 import { Code, type CodeName } from "../../wire/index.ts";
 import type { Asked, ManagerClient, StreamRequest } from "./client.ts";
 import type { Event, Request } from "./messages.ts";
@@ -42,10 +42,18 @@ interface Line {
   over: { readonly code: CodeName; readonly why: string | undefined } | undefined;
 }
 
-/** As a channel, for the {@link ChannelDuplex} that its user has. */
+/** Who has the stream. */
+export interface StreamUser {
+  /** The service has accepted. */
+  connected(): void;
+  /** It has not, or there is no way to go on. */
+  failed(error: FivedError): void;
+}
+
+/** As a channel, for a Duplex or a socket. */
 export class ManagedStream implements Channel {
   receiver: Receiver = nobody;
-  readonly #duplex: ChannelDuplex;
+  readonly #user: StreamUser;
   readonly #request: StreamRequest;
   readonly #people: Asked;
   readonly #unconfirmed = new Unconfirmed();
@@ -70,12 +78,10 @@ export class ManagedStream implements Channel {
   #isEndPassedOn = false;
   #isOver = false;
 
-  constructor(duplex: ChannelDuplex, request: StreamRequest, people: Asked) {
-    this.#duplex = duplex;
+  constructor(request: StreamRequest, people: Asked, user: StreamUser) {
     this.#request = request;
     this.#people = people;
-    duplex.attach(this);
-    duplex.once("close", () => this.#left());
+    this.#user = user;
   }
 
   /** Has a manager open it. */
@@ -89,8 +95,7 @@ export class ManagedStream implements Channel {
     this.#isWaiting = true;
     if (this.#isOpened && this.#kept === undefined) return this.#fail(noWay("it has ended"));
     try {
-      this.#people.log("lost the session manager: going on by way of another");
-      const manager = await lost.next();
+      const manager = await lost.next(this.#people);
       if (this.#isOver) return;
       if (this.#kept === undefined) return this.open(manager);
       const had = this.#answer === undefined ? {} : { had: { answer: this.#answer, octets: this.#received } };
@@ -146,7 +151,7 @@ export class ManagedStream implements Channel {
       case "ready": {
         const isFirst = this.#answer === undefined;
         this.#answer = event.octets;
-        if (isFirst) this.#duplex.emit("connect");
+        if (isFirst) this.#user.connected();
         return;
       }
       case "confirmed":
@@ -211,19 +216,20 @@ export class ManagedStream implements Channel {
   #fail(error: FivedError): void {
     this.#isOver = true;
     this.#line?.socket.destroy();
-    this.#duplex.destroy(error);
+    this.#user.failed(error);
   }
 
-  /** The application is done with it. */
-  #left(): void {
-    const line = this.#line;
+  /**
+   * Its user is gone.
+   * @param isDone it has ended both ways: then it is over by itself, once the manager has passed on the rest
+   */
+  left(isDone: boolean): void {
     this.#readAll();
-    // What has ended both ways is over by itself, once the manager has passed on the rest.
-    const isDone = this.#duplex.readableEnded && this.#duplex.writableFinished;
-    if (!isDone) {
-      this.#isOver = true;
-      line?.manager.leave(line.id);
-    }
+    if (isDone) return;
+    this.#isOver = true;
+    const line = this.#line;
+    line?.manager.leave(line.id);
+    line?.socket.destroy();
   }
 
   /** Says what was written from there on; with undefined the server has all of it. */
@@ -263,7 +269,12 @@ export class ManagedStream implements Channel {
   // ---- as a channel
 
   write(bytes: Uint8Array): boolean {
-    const piece = Buffer.from(bytes); // its writer may use it again
+    return this.#say(Buffer.from(bytes)); // its writer may use it again
+  }
+
+  /** Says a piece whose memory is ours. */
+  #say(piece: Uint8Array): boolean {
+    if (this.#isOver) return true;
     this.#unconfirmed.add(piece);
     if (!this.#isWaiting) this.#line?.socket.write(piece);
     return this.#isRoom;
@@ -295,12 +306,30 @@ export class ManagedStream implements Channel {
     });
   }
 
-  splice(_to: Splice, _first: Uint8Array): void {
-    throw new Error("A managed stream is a Duplex, and nothing else");
+  splice(to: Splice, first: Uint8Array): void {
+    const { input, output } = to;
+    this.receiver = {
+      data: (octets) => void input.write(octets, () => this.consumed(octets.length)),
+      end: () => void input.end(),
+      drained: () => void output.resume(),
+      closed: (code) => {
+        if (code !== Code.NO_ERROR) return to.destroy();
+        input.end();
+        output.resume(); // what it still says goes nowhere
+      },
+    };
+    if (first.length > 0) this.receiver.data(first);
+    output.on("data", (octets: Buffer) => {
+      if (!this.#say(octets)) output.pause(); // each piece is read into memory of its own
+    });
+    output.once("end", () => this.end());
+    output.once("close", () => this.left(output.readableEnded && input.writableFinished));
   }
 
-  duplex(_first: Uint8Array): ChannelDuplex {
-    return this.#duplex;
+  duplex(first: Uint8Array): ChannelDuplex {
+    const duplex = new ChannelDuplex();
+    duplex.attach(this, first);
+    return duplex;
   }
 
   forget(): void {
