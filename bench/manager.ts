@@ -1,6 +1,7 @@
 /**
  * New streams of a program through its session manager, beside new channels of `ssh -L`: the same program opens, has one octet there and back
- * and closes, one at a time and sixteen at a time, in turns. The manager has a warm session, and ssh its connection.
+ * and closes, one at a time and sixteen at a time, in turns. The manager has a warm session, and ssh its connection. And for how long a stream is silent
+ * when the manager is killed.
  * @module
  */
 import { once } from "node:events";
@@ -8,7 +9,8 @@ import { mkdir } from "node:fs/promises";
 import { type AddressInfo, connect as connectSocket, createServer } from "node:net";
 import { join } from "node:path";
 import type { Duplex } from "node:stream";
-import { connect } from "../src/client/index.ts";
+import { setTimeout as pause } from "node:timers/promises";
+import { connect, ManagerClient } from "../src/client/index.ts";
 import { COMMAND, RUNTIME, startServer } from "./fived.ts";
 import { PEERS } from "./peers.ts";
 import { run } from "./processes.ts";
@@ -37,7 +39,8 @@ export async function manager(folder: string, signal: AbortSignal): Promise<stri
   const echoPort = (echo.address() as AddressInfo).port;
 
   const services = { echo: { to: `tcp://127.0.0.1:${echoPort}`, allow: ["anyone"] } };
-  const server = await startServer(folder, { services, env: {}, signal });
+  const more = { sessions: { detach: { anonymous: 4, attaches: 1_000 } } }; // as who is known has it
+  const server = await startServer(folder, { services, env: {}, signal, more });
   stack.use(server.process);
   const run0700 = join(folder, "run");
   await mkdir(run0700, { mode: 0o700 });
@@ -78,7 +81,40 @@ export async function manager(folder: string, signal: AbortSignal): Promise<stri
         const perSecond = await rate(way, atOnce);
         if (round >= 0) way.perSecond.get(atOnce)?.push(perSecond);
       }
-  return report(ways);
+  const silences: number[] = [];
+  for (let round = -1; round < ROUNDS; round++) {
+    signal.throwIfAborted();
+    const ms = await silence(`127.0.0.1:${server.port}`, env.FIVED_MANAGER);
+    if (round >= 0) silences.push(ms);
+  }
+  return `${report(ways)}
+A stream of the program is silent for ${spread(silences)} ms when its manager is killed: until the next octet was there and back.
+`;
+}
+
+/** Milliseconds from the end of the manager to an answer to what was said behind it. */
+async function silence(address: string, socket: string): Promise<number> {
+  const stream = connect(address, "echo");
+  const echoes = async (): Promise<void> => {
+    stream.write("x");
+    await once(stream, "data");
+  };
+  await echoes();
+  await pause(200); // its ticket is kept
+  const manager = await ManagerClient.connect(socket);
+  if (manager === undefined) throw new Error("There is no manager to be killed");
+  process.kill(manager.pid, "SIGKILL");
+  const began = performance.now();
+  await echoes();
+  const ms = performance.now() - began;
+  stream.destroy();
+  return ms;
+}
+
+function spread(values: readonly number[]): string {
+  const sorted = [...values].sort((a, b) => a - b);
+  const at = (part: number): string => (sorted[Math.floor((sorted.length - 1) * part)] ?? Number.NaN).toFixed(0);
+  return `${at(0.5)} (${at(0)} to ${at(1)})`;
 }
 
 const NO_BACK_ENDS = { [Symbol.asyncDispose]: async () => {} };
@@ -107,11 +143,7 @@ function echoed(stream: Duplex): Promise<void> {
 
 function report(ways: readonly Way[]): string {
   const rows = ways.map(({ name, perSecond }) => {
-    const cells = AT_ONCE.map((atOnce) => {
-      const sorted = [...(perSecond.get(atOnce) ?? [])].sort((a, b) => a - b);
-      const at = (part: number): string => (sorted[Math.floor((sorted.length - 1) * part)] ?? Number.NaN).toFixed(0);
-      return `${at(0.5)} (${at(0)} to ${at(1)})`;
-    });
+    const cells = AT_ONCE.map((atOnce) => spread(perSecond.get(atOnce) ?? []));
     return `| ${[name, ...cells].join(" | ")} |`;
   });
   return `| new streams a second, median of ${ROUNDS} | ${AT_ONCE.map((atOnce) => `${atOnce} at once`).join(" | ")} |

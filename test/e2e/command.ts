@@ -132,10 +132,11 @@ export async function home({ manager = false }: { readonly manager?: boolean } =
       };
     },
     async [Symbol.asyncDispose]() {
-      if (manager) await run(["down"]);
+      // First those who would start another manager.
       const ending = [...children].map((child) => once(child, "exit"));
       for (const child of children) child.kill("SIGKILL");
       await Promise.all(ending);
+      if (manager) await run(["down"]);
       await fs.rm(folder, { recursive: true, force: true });
     },
   };

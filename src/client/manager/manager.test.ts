@@ -513,6 +513,15 @@ test("a program listens by way of the manager, which shows it as long as both ar
 
 // ---- its socket -------------------------------------------------------------------------------------------------------------------
 
+test("a manager that nobody can find any more ends, once nobody uses it", async (t) => {
+  const { program, stopped, socket } = await running(t);
+  const one = await program();
+  await fs.rm(socket);
+  assert.equal((await one.status()).pid, process.pid, "whoever is there may stay");
+  await one[Symbol.asyncDispose]();
+  await within(stopped, "its end");
+});
+
 /** A Unix socket whose program is gone. */
 async function leftBehind(file: string): Promise<void> {
   const server = createServer().listen(`${file}.first`);

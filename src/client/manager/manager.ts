@@ -6,6 +6,7 @@
  * @module
  */
 import { randomBytes } from "node:crypto";
+import { existsSync } from "node:fs";
 import { createServer, type Server, type Socket } from "node:net";
 import { setTimeout as pause } from "node:timers/promises";
 import { FivedError, lockFile, removeStale, type Splice, spliceOf } from "../../io/index.ts";
@@ -250,7 +251,7 @@ class Daemon implements Manager {
     }
     const isUsed = this.#sockets.size > 0 || [...this.#held.values()].some(({ status }) => status.streams > 0);
     if (isUsed) this.#usedAt = performance.now();
-    else if (performance.now() - this.#usedAt > this.#idleMs) this.#stop();
+    else if (performance.now() - this.#usedAt > this.#idleMs || !existsSync(this.socket)) this.#stop(); // without its socket nobody finds it
   }
 
   async [Symbol.asyncDispose](): Promise<void> {
