@@ -689,3 +689,34 @@ test("the octets of a stream are taken only from the program that has asked for 
   stream.end("mine");
   assert.equal(await text(stream), "mine");
 });
+
+// ---- managers that are lost -----------------------------------------------------------------------------------------------------
+
+test("a stream whose managers end again and again is not begun for ever", async (t) => {
+  const folder = await fs.mkdtemp(path.join(os.tmpdir(), "fived-lost-"));
+  t.after(() => fs.rm(folder, { recursive: true }));
+  await fs.chmod(folder, 0o700);
+  const socket = path.join(folder, "manager.sock");
+  let lost = 0;
+  // It greets, and is gone with the first request.
+  const server = createServer((program) => {
+    program
+      .on("error", () => {})
+      .once("data", () => {
+        program.write(`${JSON.stringify({ hello: HELLO, token: "t", pid: 1 })}\n`);
+        program.once("data", () => {
+          lost++;
+          program.destroy();
+        });
+      });
+  }).listen(socket);
+  t.after(() => server.close());
+  await once(server, "listening");
+  const client = await ManagerClient.connect(socket);
+  const choices = { knownHosts: "k", identityFiles: [], keysFolder: "s", loginsFile: "l" };
+  const request = { address: "example.org", service: "echo", choices };
+  const stream = client?.open(request, nobody);
+  const [error] = await within(once(stream ?? assert.fail("there is none"), "error"), "its end");
+  assert.match(String(error), /it ends again and again/);
+  assert.equal(lost, 21);
+});

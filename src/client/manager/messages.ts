@@ -3,7 +3,7 @@
  * requests, and one more for the bytes of each stream.
  *
  * ```
- *   requests  P  {"hello":"fived-manager/1"}                      M  {"hello":"fived-manager/1","token":"…","pid":1}
+ *   requests  P  {"hello":"fived-manager/2"}                      M  {"hello":"fived-manager/2","token":"…","pid":1}
  *             P  {"id":1,"do":"open","address":"…","service":"…","choices":{…}}
  *             M  {"id":1,"event":"ask","text":"…","shown":false}    P  {"id":1,"do":"answer","bytes":13}  and 13 octets
  *             M  {"id":1,"event":"ready"}                           … {"id":1,"event":"over"}
@@ -21,7 +21,7 @@ import { arePathRules } from "../path-rules.ts";
 import { isTransport } from "../transports/index.ts";
 
 /** What each end says first. Another number is another protocol. */
-export const HELLO = "fived-manager/1";
+export const HELLO = "fived-manager/2";
 /** Octets of a line; a list of services may be longer, and comes in several events. */
 export const LINE_BYTES_MAX = 64 * 1_024;
 /** Octets of an answer to a question (PROTOCOL §4.6.1). */

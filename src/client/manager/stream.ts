@@ -26,6 +26,9 @@ const UNREAD_MS = 200;
 const UNCONFIRMED_BYTES_MAX = 16 * 1_024 * 1_024;
 /** And while there is no manager. */
 const WAITING_BYTES_MAX = 1_024 * 1_024;
+/** Managers that may be lost in so long: what ends one may end the next. */
+const LOSSES_MAX = 20;
+const LOSSES_MS = 60_000;
 /** The manager is told what the application has taken when it is so much more: a part of what it gives credit for untaken. */
 const TOOK_BYTES = 256 * 1_024;
 
@@ -68,6 +71,8 @@ export class ManagedStream implements Channel {
   #took = 0;
   #tookTold = 0;
   #isTelling = false;
+  /** When managers were lost of late. */
+  #losses: readonly number[] = [];
   /** Runs while the connection is left alone. */
   #unread: NodeJS.Timeout | undefined;
   /** Everything is read: nobody has for long, or the manager is gone. */
@@ -93,6 +98,9 @@ export class ManagedStream implements Channel {
   /** There is no manager any more: another one goes on. */
   async next(lost: ManagerClient): Promise<void> {
     this.#isWaiting = true;
+    const now = performance.now();
+    this.#losses = [...this.#losses.filter((at) => now - at < LOSSES_MS), now];
+    if (this.#losses.length > LOSSES_MAX) return this.#fail(noWay("it ends again and again"));
     if (this.#isOpened && this.#kept === undefined) return this.#fail(noWay("it has ended"));
     try {
       const manager = await lost.next(this.#people);
