@@ -55,6 +55,16 @@ function nobody(log: (line: string) => void): People {
 /** Choices that differ from one use of the same session to the next. */
 export type PassingChoices = Pick<ClientChoices, "agent" | "careful">;
 
+/** The agent changes with each terminal, and `careful` with each verb: they make no other session. */
+export function parted(choices: ClientChoices): { readonly passing: PassingChoices; readonly lasting: ClientChoices } {
+  const { agent, careful, ...lasting } = choices;
+  const passing = {
+    ...(agent === undefined ? {} : { agent }),
+    ...(careful === undefined ? {} : { careful }),
+  };
+  return { passing, lasting };
+}
+
 /** Holds one. */
 export class Held implements AsyncDisposable {
   readonly address: Address;
