@@ -256,6 +256,29 @@ test("S04 without its ticket, or without its server, a stream ends with an error
   }
 });
 
+test("S04 a program that was stopped holds up no other, and where it missed something it hears so", async (t) => {
+  const world = await World.open(t, 30);
+  const to = world.lab.path("first");
+  const stopped = world.start(client("connect", world.address, "bulk"), { to });
+  const other = world.start(client("connect", world.address, "cat"));
+  await grown(to, 3_000_000, stopped);
+  await world.kept();
+  stopped.signal("SIGSTOP");
+  for (let at = 0; at < 5; at++) {
+    await pause(500);
+    other.says(`${at}\n`);
+    await other.hears(new RegExp(`^${at}$`, "m"));
+  }
+  await world.kill();
+  stopped.signal("SIGCONT");
+  assert.equal(await within(stopped.ended, "the end"), 255);
+  assert.match(stopped.complained, /some of what had come for it was with the session manager that has ended/);
+  const had = await fs.readFile(to);
+  assert.ok(had.equals((await fs.readFile(world.source)).subarray(0, had.length)), "what has come is the beginning");
+  other.says("and on\n");
+  await other.hears(/^and on$/m);
+});
+
 test("S04 the programs behind a forward notice nothing", async (t) => {
   const world = await World.open(t, 1);
   const forward = world.start(client("forward", `0=${world.address}/cat`));
