@@ -65,12 +65,14 @@ class World {
     return fs.readdir(this.lab.path("run", "sessions"));
   }
 
-  /** Waits until it keeps one, and a stream can go on. */
-  async kept(): Promise<string> {
+  /** Has a manager with a session: what is opened from now on can go on without it. The session's ticket. */
+  async warm(address = this.address): Promise<string> {
+    const { status, stderr } = await this.lab.run(client("list", address), { env: this.env });
+    assert.equal(status, 0, stderr);
     return await eventually(async () => {
       const [name] = await this.tickets();
-      assert.ok(name !== undefined);
-      return this.lab.path("run", "sessions", name);
+      assert.match(name ?? "", /^[\w-]{22}$/); // not while it is being written
+      return this.lab.path("run", "sessions", name ?? "");
     }, "a ticket to be kept");
   }
 
@@ -124,6 +126,7 @@ async function grown(file: string, bytes: number, program: Program): Promise<voi
 
 test("S04 a download goes on at the very octet while managers are killed", async (t) => {
   const world = await World.open(t);
+  await world.warm();
   const to = world.lab.path("first");
   const program = world.start(client("connect", world.address, "bulk"), { to });
   for (let kill = 1; kill <= KILLS; kill++) {
@@ -137,6 +140,7 @@ test("S04 a download goes on at the very octet while managers are killed", async
 
 test("S04 an upload goes on at the very octet while managers are killed", async (t) => {
   const world = await World.open(t);
+  await world.warm();
   const to = world.lab.path("kept");
   const program = world.start(client("connect", world.address, "keep"), { from: world.source });
   for (let kill = 1; kill <= KILLS; kill++) {
@@ -150,6 +154,7 @@ test("S04 an upload goes on at the very octet while managers are killed", async 
 
 test("S04 what is typed and answered goes on, also where the answer had ended", async (t) => {
   const world = await World.open(t, 1);
+  await world.warm();
   const [typed, half] = [
     world.start(client("connect", world.address, "cat")),
     world.start(client("connect", world.address, "half")),
@@ -157,7 +162,6 @@ test("S04 what is typed and answered goes on, also where the answer had ended", 
   typed.says("one\n");
   await typed.hears(/^one$/m);
   await half.hears(/^that is all$/m);
-  await world.kept();
   for (const word of ["two", "three"]) {
     await world.kill();
     typed.says(`${word}\n`);
@@ -176,8 +180,8 @@ test("S04 what is typed and answered goes on, also where the answer had ended", 
 
 test("S04 what nobody has read yet is not lost with the manager", async (t) => {
   const world = await World.open(t, 30);
+  await world.warm();
   const program = world.lab.start(client("connect", world.address, "all"), { env: world.env, kept: false });
-  await world.kept();
   await pause(1_500); // as much comes as there is credit for, and then nothing
   await world.kill();
   assert.equal(await within(hashOf(program.output), "all of it"), world.hash, program.complained);
@@ -189,10 +193,10 @@ test("S04 twenty streams go on together, over a network that comes back after th
   const [host = "", port] = world.address.split(":");
   const relay = await Relay.to(t, { host, port: Number(port) });
   const address = `127.0.0.1:${relay.port}`;
+  await world.warm(address);
   const programs = Array.from({ length: 20 }, () => world.start(client("connect", address, "cat")));
   for (const [at, program] of programs.entries()) program.says(`${at} before\n`);
   for (const [at, program] of programs.entries()) await program.hears(new RegExp(`^${at} before$`, "m"));
-  await world.kept();
   relay.forget("server"); // the server still waits for the old connection
   await world.kill();
   for (const [at, program] of programs.entries()) program.says(`${at} behind\n`);
@@ -217,7 +221,7 @@ test("S04 a program with the library goes on, and starts the next manager", asyn
      console.log((await session.list()).includes("bulk"));
      await session.close();`,
   );
-  await lab.run(client("list", world.address), { env: world.env }); // pins the key, and starts the first
+  await world.warm();
   const to = lab.path("first");
   const program = lab.start([process.execPath, file, world.address, to], { env: world.env });
   await grown(to, 5_000_000, program);
@@ -229,10 +233,10 @@ test("S04 a program with the library goes on, and starts the next manager", asyn
 
 test("S04 a manager that is told to end takes its streams with it, and keeps no ticket", async (t) => {
   const world = await World.open(t, 1);
+  const ticket = await world.warm();
   const program = world.start(client("connect", world.address, "cat"));
   program.says("one\n");
   await program.hears(/^one$/m);
-  const ticket = await world.kept();
   assert.equal((await fs.stat(ticket)).mode & 0o777, 0o600);
   await world.lab.run(fived("down"), { env: world.env });
   assert.equal(await within(program.ended, "the end"), 255);
@@ -243,10 +247,10 @@ test("S04 a manager that is told to end takes its streams with it, and keeps no 
 test("S04 without its ticket, or without its server, a stream ends with an error that says so", async (t) => {
   const world = await World.open(t, 1);
   for (const spoil of ["the ticket", "the server"] as const) {
+    const ticket = await world.warm();
     const program = world.start(client("connect", world.address, "cat"));
     program.says("one\n");
     await program.hears(/^one$/m);
-    const ticket = await world.kept();
     if (spoil === "the ticket") await fs.writeFile(ticket, "{}");
     else process.kill(world.server?.pid ?? 0, "SIGKILL");
     await world.kill();
@@ -259,10 +263,10 @@ test("S04 without its ticket, or without its server, a stream ends with an error
 test("S04 a program that was stopped holds up no other, and where it missed something it hears so", async (t) => {
   const world = await World.open(t, 30);
   const to = world.lab.path("first");
+  await world.warm();
   const stopped = world.start(client("connect", world.address, "bulk"), { to });
   const other = world.start(client("connect", world.address, "cat"));
   await grown(to, 3_000_000, stopped);
-  await world.kept();
   stopped.signal("SIGSTOP");
   for (let at = 0; at < 5; at++) {
     await pause(500);
@@ -281,6 +285,7 @@ test("S04 a program that was stopped holds up no other, and where it missed some
 
 test("S04 the programs behind a forward notice nothing", async (t) => {
   const world = await World.open(t, 1);
+  await world.warm();
   const forward = world.start(client("forward", `0=${world.address}/cat`));
   const [, port] = await forward.hears(/^fived: 127\.0\.0\.1:(\d+) -> /);
   const programs = Array.from({ length: 5 }, () => net.connect({ host: "127.0.0.1", port: Number(port) }));
@@ -290,7 +295,6 @@ test("S04 the programs behind a forward notice nothing", async (t) => {
       program.write(`${at} ${word}\n`);
       assert.deepEqual(await within(once(program, "data"), "an answer"), [`${at} ${word}\n`]);
       if (at > 0 || word === "behind") continue;
-      await world.kept();
       await world.kill();
     }
     program.end();
