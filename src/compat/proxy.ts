@@ -14,7 +14,7 @@ import {
 import { connect as connectSocket, createServer, isIPv6, type Server, type Socket } from "node:net";
 import type { Duplex } from "node:stream";
 import type { Address, Bind } from "../client/index.ts";
-import { FivedError, joinSocket, removeStale } from "../io/index.ts";
+import { FivedError, removeStale, spliceOf } from "../io/index.ts";
 import { answerTo } from "./answers.ts";
 import { Placeholders } from "./placeholders.ts";
 import type { Policies, Way } from "./policies.ts";
@@ -143,7 +143,7 @@ class Door implements Proxy {
       }
       const stream = await this.#connected(way);
       socket.write(socksAnswer(version, 0));
-      joinSocket(socket, stream);
+      join(socket, stream);
     } catch (error) {
       this.#tell(asked.host, asked.port, error);
       answer(answerTo(error).socks);
@@ -164,7 +164,7 @@ class Door implements Proxy {
     try {
       const stream = await this.#connected(this.#way(host, port));
       socket.write("HTTP/1.1 200 OK\r\n\r\n");
-      joinSocket(socket, stream);
+      join(socket, stream);
     } catch (error) {
       this.#tell(host, port, error);
       const { http } = answerTo(error);
@@ -214,7 +214,7 @@ class Door implements Proxy {
           say(answer);
           if (rest.length > 0) stream.unshift(rest);
           if (head.length > 0) socket.unshift(head);
-          joinSocket(socket as Socket, stream);
+          join(socket as Socket, stream);
         });
         outgoing.once("response", (answer) => {
           say(answer);
@@ -331,6 +331,20 @@ function direct(host: string, port: number): Promise<Duplex> {
     const code = isUnknown ? "RESOLVE_FAILED" : cause.code === "ETIMEDOUT" ? "TIMEOUT" : "CONNECT_FAILED";
     throw new FivedError(code, `Cannot connect to ${written(host, port)}: ${cause.message || cause.code}`, { cause });
   });
+}
+
+/** Joins a program and a stream: each direction ends by itself, and what is cut on one side is cut on the other. */
+function join(socket: Socket, stream: Duplex): void {
+  socket.pipe(stream);
+  stream.pipe(socket);
+  stream.once("close", () => {
+    if (!stream.readableEnded) spliceOf(socket).destroy();
+    else if (!stream.writableFinished) socket.unpipe(stream).resume();
+  });
+  socket.once("close", () => {
+    if (!socket.readableEnded || !stream.readableEnded) stream.destroy();
+  });
+  socket.resume();
 }
 
 /** Where a request is to go; undefined where it does not say. */

@@ -11,7 +11,6 @@ export { clientStateFolder, configurationFolder } from "./folders.ts";
 export { FrameBudget } from "./frame-budget.ts";
 export { fingerprintOf, type HostKey, hostKeyOf } from "./host-key.ts";
 export { canonicalHost, canonicalName, type Host } from "./host-name.ts";
-export { joinSocket } from "./join-socket.ts";
 export { keySet } from "./key-set.ts";
 export {
   type FileLock,
