@@ -4,15 +4,17 @@ import { once } from "node:events";
 import fs from "node:fs/promises";
 import os from "node:os";
 import path from "node:path";
+import { PassThrough } from "node:stream";
 import test, { type TestContext } from "node:test";
 import { setTimeout as pause } from "node:timers/promises";
 import { within } from "../../test/support/deadline.ts";
-import { scripted } from "../../test/support/scripted-server.ts";
+import { scripted, WELCOME } from "../../test/support/scripted-server.ts";
 import { backEnd, Victim } from "../../test/support/victim.ts";
 import { detachableLine } from "../identity/index.ts";
+import { parseAddress } from "./address.ts";
 import { connect } from "./connect.ts";
 import type { ConnectOptions } from "./dial.ts";
-import { attach } from "./open-session.ts";
+import { attach, openSession } from "./open-session.ts";
 
 async function world(t: TestContext): Promise<{ readonly address: string; readonly options: ConnectOptions }> {
   const echo = await backEnd(t, (socket) => socket.pipe(socket));
@@ -131,4 +133,16 @@ test("without a ticket nothing can be left, nor another connection added", async
 
 test("what is no token is refused", async () => {
   await assert.rejects(attach("fived-session:AAAA"), { code: "TOKEN_BAD" });
+});
+
+test("whoever waits for the ticket of a session hears at once that there is none, while the session goes on", async (t) => {
+  const server = await scripted(t, WELCOME);
+  for (const detachable of [false, 60] as const) {
+    const session = await openSession(parseAddress(server.address), { ...server.options, detachable });
+    const to = { input: new PassThrough(), output: new PassThrough(), endsWithOutput: false, destroy() {} };
+    const joined = session.join("echo", to, () => {});
+    assert.equal(await within(joined?.kept ?? assert.fail("it is joined to nothing"), "an answer"), undefined);
+    assert.equal(session.status.connections, 1);
+    await session[Symbol.asyncDispose]();
+  }
 });

@@ -290,7 +290,10 @@ export class MultiplexedSession implements ServiceOpener {
   /** Asks for a ticket, where one is wanted. A server that gives none is as good as ever while its connection lasts. */
   #detachable(): Asked[] {
     const { detachable = IN_MEMORY_SECONDS } = this.#options;
-    if (detachable === false) return [];
+    if (detachable === false) {
+      this.#kept.resolve(undefined);
+      return [];
+    }
     const hear = (line: string): Answer => {
       const granted = parseDetachable(line);
       if (granted !== undefined) {
@@ -302,6 +305,7 @@ export class MultiplexedSession implements ServiceOpener {
         return { type: "accepted" };
       }
       const reply = parseReply(line);
+      this.#kept.resolve(undefined); // whoever waits for it need not wait for the session's end
       return reply.type === "refused" ? { type: "accepted" } : { type: "refused", error: refusal("DETACHABLE", reply) };
     };
     return [{ text: `DETACHABLE ${detachable}`, hear }];

@@ -137,6 +137,8 @@ export class Held implements AsyncDisposable {
     if (before !== undefined) return await before;
     const recalling = this.#recall(name);
     this.#recalled.set(name, recalling);
+    const forget = (): void => void this.#recalled.delete(name);
+    recalling.then(({ closed }) => closed.then(forget, forget), forget); // what programs ask for does not pile up
     return await recalling;
   }
 

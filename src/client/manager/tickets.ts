@@ -20,7 +20,8 @@ export class Tickets implements TicketKeeper, Disposable {
   readonly #log: (line: string) => void;
   /** What is done to each file, one thing after the other. */
   readonly #doing = new Map<string, Promise<void>>();
-  readonly #asked = new Set<string>();
+  /** Of those that a manager before has left, what nobody has asked for. */
+  #left: Set<string> = new Set();
   #unasked: NodeJS.Timeout | undefined;
 
   /** @param socket of the manager, in a folder that is ours alone */
@@ -32,9 +33,9 @@ export class Tickets implements TicketKeeper, Disposable {
   /** Looks what a manager before has left; to be called once. */
   async open(): Promise<void> {
     await mkdir(this.#folder, { recursive: true, mode: 0o700 });
-    const left = await readdir(this.#folder);
+    this.#left = new Set(await readdir(this.#folder));
     this.#unasked = setTimeout(() => {
-      for (const name of left) if (!this.#asked.has(name)) void rm(join(this.#folder, name), { force: true });
+      for (const name of this.#left) void rm(join(this.#folder, name), { force: true });
     }, UNASKED_MS).unref();
   }
 
@@ -51,7 +52,7 @@ export class Tickets implements TicketKeeper, Disposable {
 
   /** The session of that name; undefined where there is no ticket for it that can be believed. */
   async take(name: string): Promise<KeptSession | undefined> {
-    this.#asked.add(name);
+    this.#left.delete(name);
     let kept: KeptSession | undefined;
     await this.#do(name, async (file) => {
       const found = await readPrivateFile(file, FILE_BYTES_MAX);
