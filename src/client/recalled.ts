@@ -2,7 +2,7 @@
  * Streams of a session whose process was killed, in the process that goes on with it (PROTOCOL §4.8, `recall`): each waits for the program that has it.
  * @module
  */
-import type { Channel, Receiver, SessionPump, SessionStream, Splice } from "../io/index.ts";
+import type { Receiver, SessionPump, SessionStream, Splice } from "../io/index.ts";
 import type { RecalledStream, Recollection } from "../session/index.ts";
 import { Code } from "../wire/index.ts";
 import { Credit, kept } from "./credit.ts";
@@ -11,6 +11,7 @@ import type { Joined, Keeping } from "./session.ts";
 
 /** A stream that no program has asked for by then has none any more: programs come as soon as they notice. */
 const UNCLAIMED_MS = 15_000;
+
 /** What a program says of its stream. */
 export interface Claim {
   readonly id: number;
@@ -116,7 +117,7 @@ function passOver(channel: SessionStream, octets: number): void {
     drained: () => inner.drained(),
     closed: (code, why) => inner.closed(code, why),
   };
-  (channel as Channel).receiver = filter;
+  channel.receiver = filter;
 }
 
 const NOTHING = new Uint8Array(0);

@@ -9,9 +9,6 @@ import type { RecalledStream, Recollection } from "./state.ts";
 export const RECALLED_STREAMS_MAX = 10_000;
 const STREAM_MAX = 0xffff_ffff;
 
-/** Ends of a stream that are finished: the client's, the server's. */
-const ENDS = { "--": [false, false], "c-": [true, false], "-s": [false, true], cs: [true, true] } as const;
-
 /** The lines, without CRLF. */
 export function recalledLines({ nextStream, lastTaken, limit, peer, streams }: Recollection): string[] {
   const { payload, credit, window } = peer;
@@ -65,11 +62,10 @@ export class RecallReader {
 }
 
 function streamIn(line: string): RecalledStream | undefined {
-  const words = /^\+ STREAM (\d+) (\d+) (\d+) (\d+) (\d+) (--|c-|-s|cs)$/.exec(line);
+  const words = /^\+ STREAM (\d+) (\d+) (\d+) (\d+) (\d+) ([c-])([s-])$/.exec(line);
   if (words === null) return undefined;
   const [id = 0, sent = 0, credit = 0, received = 0, granted = 0] = words.slice(1, 6).map(Number);
-  const ends = words[6] ?? "--";
-  const [ended, finished] = Object.hasOwn(ENDS, ends) ? ENDS[ends as keyof typeof ENDS] : ENDS["--"];
+  const [ended, finished] = [words[6] === "c", words[7] === "s"];
   const isSane =
     [sent, credit, received, granted].every(Number.isSafeInteger) &&
     id % 2 === 1 &&
