@@ -7,6 +7,7 @@ import assert from "node:assert/strict";
 import type { Recollection } from "../../src/session/index.ts";
 import { Code } from "../../src/wire/index.ts";
 import type { Clock } from "./clock.ts";
+import type { Random } from "./seed.ts";
 
 /** What is to happen on one stream; it travels as the request line. */
 export interface Plan {
@@ -31,6 +32,22 @@ export interface Plan {
 
 /** A plan in which nothing is special. */
 export const PLAIN: Plan = { up: 0, down: 0, salt: 1, write: 16_384, lend: true, readDelayMs: 0, writeDelayMs: 0 };
+
+/** One of many sorts: short and long, quick and slow, and some that are reset. */
+export function planned(random: Random): Plan {
+  const by = random.pick(["opener", "acceptor"] as const);
+  return {
+    ...PLAIN,
+    up: random.pick([0, 100, 50_000, 400_000]),
+    down: random.pick([0, 100, 50_000, 400_000]),
+    salt: random.between(1, 20),
+    write: random.pick([100, 300, 16_384]) + random.between(0, 100),
+    lend: random.chance(0.5),
+    writeDelayMs: random.pick([0, 0, 2]),
+    readDelayMs: random.pick([0, 0, 3]),
+    ...(random.chance(0.2) ? { reset: { by, after: random.between(0, 60) } } : {}),
+  };
+}
 
 /** What an application may ask of its end. */
 export interface Port {

@@ -2,24 +2,9 @@
  * The client's process is killed again and again, and others go on with the session: they have its ticket, the server's memory, and what the applications know.
  * @module
  */
-import { PLAIN, type Plan } from "./application.ts";
-import { effort, type Random, seededTest } from "./seed.ts";
+import { planned } from "./application.ts";
+import { effort, seededTest } from "./seed.ts";
 import { World } from "./world.ts";
-
-function planned(random: Random): Plan {
-  const by = random.pick(["opener", "acceptor"] as const);
-  return {
-    ...PLAIN,
-    up: random.pick([0, 100, 50_000, 400_000]),
-    down: random.pick([0, 100, 50_000, 400_000]),
-    salt: random.between(1, 20),
-    write: random.pick([100, 300, 16_384]) + random.between(0, 100),
-    lend: random.chance(0.5),
-    writeDelayMs: random.pick([0, 0, 2]),
-    readDelayMs: random.pick([0, 0, 3]),
-    ...(random.chance(0.2) ? { reset: { by, after: random.between(0, 60) } } : {}),
-  };
-}
 
 seededTest(
   "S04 a process is killed at any moment, and another goes on: every octet once, and no stream is forgotten",
