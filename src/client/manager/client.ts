@@ -326,7 +326,7 @@ export class ManagerClient implements AsyncDisposable {
 
 function lose(hooks: Hooks): void {
   if (hooks.lost !== undefined) hooks.lost();
-  else hooks.failed(new FivedError("SESSION_LOST", "Lost the session manager: it has ended"));
+  else hooks.failed(new FivedError("SESSION_LOST", "Lost the session manager: it has ended; try again"));
 }
 
 async function nextManager(socket: string): Promise<ManagerClient> {

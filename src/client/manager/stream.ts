@@ -100,8 +100,11 @@ export class ManagedStream implements Channel {
     this.#isWaiting = true;
     const now = performance.now();
     this.#losses = [...this.#losses.filter((at) => now - at < LOSSES_MS), now];
-    if (this.#losses.length > LOSSES_MAX) return this.#fail(noWay("it ends again and again"));
-    if (this.#isOpened && this.#kept === undefined) return this.#fail(noWay("it has ended"));
+    if (this.#losses.length > LOSSES_MAX)
+      return this.#fail(
+        noWay("it ends again and again; see manager.log in your state folder, or say FIVED_MANAGER=off"),
+      );
+    if (this.#isOpened && this.#kept === undefined) return this.#fail(noWay("it has ended; try again"));
     try {
       const manager = await lost.next(this.#people);
       if (this.#isOver) return;
